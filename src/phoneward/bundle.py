@@ -1,0 +1,233 @@
+"""The folder that `export` writes and everything else reads, and its manifest `bundle.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from phoneward.errors import ArtifactChanged, BundleError, OutputError, OutputExists
+from phoneward.names import ParityStatus, Precision
+from phoneward.spec import ImageSpec, Spec, TensorSpec
+
+MANIFEST = "bundle.json"
+SCHEMA_VERSION = 1
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Weights(Spec):
+    """Where the weights came from. `kind` is `random` only if random weights were asked for."""
+
+    kind: Literal["pretrained", "package", "file", "random"]
+    source: str
+    sha256: Sha256 | None = None
+    licence: str | None = None
+    seed: int | None = None
+
+
+class Stage(Spec):
+    """One graph of a model as PyTorch sees it; every artifact of the stage honours it."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    image: ImageSpec | None = None
+
+
+class Delegation(Spec):
+    """What runs inside the fast path (delegate) and what was left outside, by op name."""
+
+    delegate: str
+    partitions: Annotated[int, Field(ge=0)]
+    delegated_ops: Annotated[int, Field(ge=0)]
+    fallback: dict[str, int] = {}
+
+
+class OutputParity(Spec):
+    """Agreement of one output with PyTorch over all reference inputs.
+
+    `relative_error` is `max_abs_error` over the range (max - min) of PyTorch's output;
+    `snr_db` is the signal-to-noise ratio in decibels (null where the error is exactly zero).
+    """
+
+    output: str
+    max_abs_error: float
+    relative_error: float
+    snr_db: float | None
+
+
+class Parity(Spec):
+    """The verdict on one artifact, the engine that gave it, and the figures behind it."""
+
+    status: ParityStatus
+    engine: str | None = None
+    outputs: tuple[OutputParity, ...] = ()
+    top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    images: int = 0
+    reason: str | None = None
+
+
+class Artifact(Spec):
+    """One file (or package folder) for one (stage, format, precision)."""
+
+    stage: str
+    format: str
+    precision: Precision
+    path: str
+    bytes: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: Parity
+    delegation: Delegation | None = None
+    target: str | None = None
+    rewrites: tuple[str, ...] = ()
+    log: str | None = None
+
+    @field_validator("path", "log")
+    @classmethod
+    def _stays_inside(cls, value: str | None) -> str | None:
+        if value is not None:
+            path = PurePosixPath(value)
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in value:
+                raise ValueError(f"path '{value}' leaves the bundle")
+        return value
+
+
+class Manifest(Spec):
+    """All of `bundle.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    family: str
+    weights: Weights
+    devices: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    artifacts: tuple[Artifact, ...]
+    labels: str | None = None
+    labels_sha256: Sha256 | None = None
+    reference: str
+    reference_sha256: Sha256
+    tools: dict[str, str]
+    constants: dict[str, int | float | str] = {}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: the folder and its manifest. Checksums are checked by `check_files`."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Read a bundle's manifest; raises `BundleError` if the folder is not a whole bundle."""
+        path = Path(path)
+        file = path / MANIFEST
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BundleError(f"{path} is not a bundle: no {MANIFEST} in it") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{file} cannot be read: {error}") from error
+        try:
+            return cls(path, Manifest.model_validate_json(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "document"
+            raise BundleError(f"{file}: {where}: {first['msg']}") from error
+
+    def file(self, artifact: Artifact) -> Path:
+        """Return the artifact's path on disk."""
+        return self.path / artifact.path
+
+    def stage(self, name: str) -> Stage:
+        """Return a stage by name; raises `BundleError` if the bundle has none such."""
+        for stage in self.manifest.stages:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.manifest.stages)
+        raise BundleError(f"{self.path} has no stage '{name}'; it has: {known}")
+
+    def check_files(self) -> None:
+        """Raise `BundleError` for a missing file, `ArtifactChanged` for a changed one."""
+        m = self.manifest
+        files = [(a.path, a.sha256) for a in m.artifacts] + [(m.reference, m.reference_sha256)]
+        if m.labels and m.labels_sha256:
+            files.append((m.labels, m.labels_sha256))
+        for relative, expected in files:
+            file = self.path / relative
+            if not file.exists():
+                raise BundleError(f"{file} is missing from the bundle")
+            if sha256_of(file) != expected:
+                raise ArtifactChanged(file)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a package folder (every relative path and its bytes, sorted)."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+            digest.update(bytes.fromhex(sha256_of(file)))
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Size in bytes of a file, or of all files of a package folder."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
+
+
+@contextmanager
+def staged_output(destination: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `destination` if the block ends without an error.
+
+    The folder lies beside the destination, so that the last step is a rename: the destination
+    is whole or absent, also after an error, an interrupt or a full disk.
+
+    Raises:
+        OutputExists: the destination exists and `force` is false.
+        OutputError: nothing can be written there.
+    """
+    if destination.exists() and not force:
+        raise OutputExists(destination)
+    parent = destination.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=parent))
+    except OSError as error:
+        raise OutputError(f"cannot write to {parent}: {error.strerror}") from error
+    try:
+        yield staging
+        _replace(staging, destination)
+    except OSError as error:
+        raise OutputError(f"cannot write {destination}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace(staging: Path, destination: Path) -> None:
+    staging.chmod(0o755)
+    if not destination.exists():
+        staging.rename(destination)
+        return
+    old = staging.with_name(staging.name + ".old")
+    destination.rename(old)
+    staging.rename(destination)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    else:
+        old.unlink()

@@ -1,0 +1,124 @@
+"""Every error Phoneward raises on purpose.
+
+    PhonewardError                      exit code 2 unless a class says otherwise
+    ├── UnknownName                     a name that no registry entry has
+    ├── DuplicateName                   a second entry under a taken name
+    ├── MissingExtra                    a package that an extra would install
+    ├── InvalidSpec                     a value that contradicts its own type
+    ├── TensorMismatch                  an array that is not what a spec asks for
+    ├── WeightsError                    weights that cannot be read or do not fit the model
+    │   └── HubUnavailable              the hub with the pretrained weights was not reached
+    ├── ImageError                      a file that is not a readable image
+    ├── BundleError                     a folder that is not a whole, unchanged bundle
+    │   └── ArtifactChanged             a file whose bytes are not those that were exported
+    ├── OutputError                     the place to write to cannot be written
+    │   └── OutputExists                ... because something is there already
+    ├── ConversionError                 a vendor converter refused the model
+    ├── EngineError                     an artifact could not be loaded or run
+    └── ParityError                     exit code 1: an artifact disagrees with PyTorch
+
+An error carries what a caller may want to act on; how it is printed is the business of
+`phoneward.apps.cli`. Foreign exceptions are translated where they enter (`raise ... from`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class PhonewardError(Exception):
+    """Base of all errors raised on purpose; `str()` is one line fit for a user."""
+
+    exit_code = 2
+
+
+class UnknownName(PhonewardError):
+    """A registry was asked for a name that it does not hold."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        super().__init__(f"unknown {kind} '{name}'; known: {', '.join(self.known)}")
+
+
+class DuplicateName(PhonewardError):
+    """A registry was given a second entry under the same name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"{kind} '{name}' is registered already")
+
+
+class MissingExtra(PhonewardError):
+    """A package is not installed; the message is the exact command that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(f"{what} is not installed; run: pip install 'phoneward[{extra}]'")
+
+
+class InvalidSpec(PhonewardError):
+    """A spec, device file or manifest has unknown keys or values out of range."""
+
+
+class TensorMismatch(PhonewardError):
+    """An array has another shape or dtype than the spec of the tensor it is meant for."""
+
+
+class WeightsError(PhonewardError):
+    """A weights file cannot be read, or its keys and shapes are not the model's."""
+
+
+class HubUnavailable(WeightsError):
+    """Pretrained weights were asked for and their hub could not be reached."""
+
+
+class ImageError(PhonewardError):
+    """A file is not an image that can be decoded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: not a readable image ({reason})")
+
+
+class BundleError(PhonewardError):
+    """A folder is not a whole bundle."""
+
+
+class ArtifactChanged(BundleError):
+    """A file of a bundle does not have the checksum that its manifest states."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path}: changed since it was exported (sha256 differs)")
+
+
+class OutputError(PhonewardError):
+    """Output could not be written: no space, no permission, no such folder."""
+
+
+class OutputExists(OutputError):
+    """The output folder exists and `--force` was not given."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} exists; choose another folder or give --force to replace it")
+
+
+class ConversionError(PhonewardError):
+    """A converter failed; `log` names the file with its full output."""
+
+    def __init__(self, format_name: str, reason: str, log: Path | None = None) -> None:
+        self.format, self.log = format_name, log
+        where = f" (log: {log})" if log else ""
+        super().__init__(f"conversion to {format_name} failed: {reason}{where}")
+
+
+class EngineError(PhonewardError):
+    """An engine could not load or run an artifact."""
+
+
+class ParityError(PhonewardError):
+    """An artifact's outputs are further from PyTorch's than the thresholds allow."""
+
+    exit_code = 1

@@ -1,0 +1,32 @@
+"""The closed choices that several rooms share, spelled once."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Precision(str, Enum):
+    """Numeric precision of an artifact.
+
+    `fp16` means what the format makes of it: Core ML and ExecuTorch compute in half precision,
+    TFLite and ONNX Runtime store half-precision weights and may compute in single precision.
+    """
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+    def __str__(self) -> str:
+        """Return the bare name, as written in manifests and on the command line."""
+        return self.value
+
+
+class ParityStatus(str, Enum):
+    """What is known of an artifact's agreement with PyTorch."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_EXECUTED = "not executed here"
+
+    def __str__(self) -> str:
+        """Return the wording that reports use."""
+        return self.value
