@@ -1,0 +1,27 @@
+"""The zoo: which models there are, by name, and the family that builds each."""
+
+from __future__ import annotations
+
+from phoneward.errors import UnknownName
+from phoneward.export.models.family import Family, ModelCard
+from phoneward.registry import Entry, Registry
+
+FAMILIES: Registry[Family] = Registry(
+    "model family",
+    {
+        "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS"),
+    },
+)
+
+
+def cards() -> dict[str, ModelCard]:
+    """Return every model of the zoo by name; imports no torch."""
+    return {card.name: card for family in FAMILIES for card in FAMILIES.get(family).cards()}
+
+
+def find(name: str) -> tuple[ModelCard, Family]:
+    """Return a model's card and its family; raises `UnknownName` with all known names."""
+    known = cards()
+    if name not in known:
+        raise UnknownName("model", name, known)
+    return known[name], FAMILIES.get(known[name].family)

@@ -1,0 +1,61 @@
+"""What a model family is to the export pipeline: cards without torch, modules on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from phoneward.bundle import Stage
+from phoneward.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model before it is built.
+
+    `hub` is the Hugging Face repository with the pretrained weights, `package` an installable
+    Python distribution that carries them instead. `top1_percent` is ImageNet-1k validation
+    accuracy as published for the hub's weights.
+    """
+
+    name: str
+    family: str
+    architecture: str
+    stages: tuple[Stage, ...]
+    image: ImageSpec
+    parameters: int
+    licence: str
+    hub: str | None = None
+    package: str | None = None
+    top1_percent: float | None = None
+
+
+class Family(Protocol):
+    """One file of the zoo.
+
+    A stage's module takes the tensors of the stage's spec in order, images as RGB 0 to 255 in
+    NCHW, and returns one tensor or a tuple in the order of the spec. It is fp32 and in eval mode.
+    """
+
+    def cards(self) -> Iterable[ModelCard]:
+        """Return the family's models; imports no torch."""
+        ...
+
+    def build(self, card: ModelCard, state: Mapping[str, Tensor] | None) -> dict[str, nn.Module]:
+        """Return stage name -> module with `state` loaded strictly (`None`: as initialised).
+
+        Raises `WeightsError` naming missing, unexpected or misshapen keys.
+        """
+        ...
+
+    def rewrites(self, card: ModelCard, format_name: str) -> tuple[str, ...]:
+        """Return the names of the rewrites to apply for a format, in order."""
+        ...
+
+    def labels(self, card: ModelCard) -> tuple[str, ...] | None:
+        """Return the class labels by index, or None if the model does not classify."""
+        ...

