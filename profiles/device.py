@@ -137,7 +137,7 @@ def parse_device(name: str, content: bytes) -> Device:
     file = f"{name}.toml"
     try:
         document = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # bad UTF-8, bad TOML, or an integer too long to read
         raise InvalidSpec(f"{file}: not a TOML document: {error}") from error
     try:
         parsed = _DeviceFile.model_validate(document)
