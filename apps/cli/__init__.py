@@ -1,0 +1,59 @@
+"""The command `phoneward`: one file a verb. The only place that prints or exits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+import typer
+
+from phoneward.apps.cli import devices, models
+from phoneward.errors import PhonewardError
+
+INTERRUPTED = 2
+
+app = typer.Typer(
+    name="phoneward",
+    help="Latency-targeted vision models, from PyTorch to the phone.",
+    epilog="Example: phoneward export efficientnet_lite0 --device iphone-15-pro -o lite0",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (models, devices):
+    app.command(epilog=verb.EXAMPLE)(verb.command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        code = _report(error.format_message(), error.exit_code, shown=True)
+    except PhonewardError as error:
+        code = _report(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _report("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code)
+
+
+def _report(message: str, code: int, *, shown: bool = False) -> int:
+    if not shown:
+        print(f"error: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message}))
+    return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,137 @@
+"""Core ML packages (.mlpackage): ML programs with a real image input and class labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phoneward.errors import InvalidSpec
+from phoneward.export.backends import Lowered
+from phoneward.names import Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from phoneward.bundle import Stage
+    from phoneward.export.backends import About, Graph
+    from phoneward.export.recipe import Recipe
+
+_PROBABILITIES = "probabilities"
+
+
+class CoreMLBackend:
+    """coremltools' converter from a torch.export program.
+
+    Images are Core ML image inputs (RGB, scale 1, no bias), so that a camera's pixel buffer can
+    be fed as it is. A classifier has two outputs besides its logits: `classLabel` and
+    `classLabel_probs`, which Vision turns into observations.
+    """
+
+    suffix = ".mlpackage"
+    precisions = (Precision.FP32, Precision.FP16)
+    targets = ("iOS17", "iOS18")
+    distributions = ("coremltools", "torch")
+
+    def lower(self, graph: Graph, recipe: Recipe, out: Path) -> Lowered:
+        """Write the package; a recipe without a target means the oldest one."""
+        import coremltools as ct
+
+        target = recipe.target or self.targets[0]
+        if target not in self.targets:
+            raise InvalidSpec(f"Core ML target '{target}'; known: {', '.join(self.targets)}")
+        labels, stage = graph.about.labels, graph.stage
+        half = recipe.precision is Precision.FP16
+        settings = {
+            "minimum_deployment_target": getattr(ct.target, target),
+            "compute_precision": ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        }
+        program = ct.convert(
+            _program(_with_probabilities(graph.module) if labels else graph.module, stage),
+            convert_to="milinternal",
+            inputs=[_input(ct, stage, i) for i in range(len(stage.inputs))],
+            outputs=_outputs(ct, stage, classifier=labels is not None),
+            **settings,
+        )
+        # coremltools 9.0 pairs named outputs with the classifier's by position and fails; the
+        # names are already in the program, so the second step must not see them
+        program.functions["main"].output_types = None
+        model = ct.convert(
+            program,
+            source="milinternal",
+            convert_to="mlprogram",
+            classifier_config=_classifier(ct, labels),
+            skip_model_load=True,
+            **settings,
+        )
+        _describe(model, graph.about, stage)
+        model.save(str(out))
+        return Lowered(stage.inputs, stage.outputs, notes=_counts(model))
+
+
+def _program(module: nn.Module, stage: Stage) -> Any:
+    import torch
+
+    from phoneward.export.backends.trace import example_inputs
+
+    with torch.no_grad():
+        program = torch.export.export(module.eval(), example_inputs(stage), strict=False)
+        return program.run_decompositions({})
+
+
+def _with_probabilities(body: nn.Module) -> nn.Module:
+    import torch
+
+    class WithProbabilities(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.body(image)
+            return logits, logits.softmax(-1)
+
+    return WithProbabilities()
+
+
+def _input(ct: Any, stage: Stage, index: int) -> Any:
+    spec = stage.inputs[index]
+    if stage.image is not None and spec.layout == "NCHW":
+        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    return ct.TensorType(name=spec.name, shape=spec.shape)
+
+
+def _outputs(ct: Any, stage: Stage, *, classifier: bool) -> list[Any]:
+    names = [spec.name for spec in stage.outputs]
+    names += [_PROBABILITIES] * classifier
+    return [ct.TensorType(name=name, dtype=np.float32) for name in names]
+
+
+def _classifier(ct: Any, labels: tuple[str, ...] | None) -> Any:
+    if labels is None:
+        return None
+    return ct.ClassifierConfig(list(labels), predicted_probabilities_output=_PROBABILITIES)
+
+
+def _describe(model: Any, about: About, stage: Stage) -> None:
+    model.author = "Phoneward"
+    model.short_description = about.description
+    model.license = about.licence
+    model.version = about.version
+    for spec in stage.inputs:
+        model.input_description[spec.name] = f"{spec.shape} {spec.layout or ''}, RGB 0 to 255"
+    for spec in stage.outputs:
+        model.output_description[spec.name] = f"{spec.dtype} {spec.shape}"
+    model.user_defined_metadata["phoneward.model"] = about.title
+
+
+def _counts(model: Any) -> dict[str, str]:
+    operations = model.get_spec().mlProgram.functions["main"].block_specializations
+    ops = next(iter(operations.values())).operations
+    counts = Counter(op.type for op in ops if op.type != "const")
+    return {name: str(count) for name, count in sorted(counts.items())}
+
+
+COREML = CoreMLBackend()

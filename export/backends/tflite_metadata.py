@@ -1,0 +1,181 @@
+"""TFLite Metadata: what a .tflite says of its tensors to Android Studio and the Task Library.
+
+The tables and field numbers are those of TFLite's metadata_schema.fbs (file identifier M001);
+associated files are a ZIP archive behind the flatbuffer, as that format prescribes.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phoneward.export.backends import About
+    from phoneward.spec import TensorSpec
+
+_LABELS = "labels.txt"
+_BUFFER_NAME = b"TFLITE_METADATA"
+_RGB = 1
+_TENSOR_AXIS_LABELS = 2
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
+_NORMALIZATION_OPTIONS = 1
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def with_metadata(
+    content: bytes,
+    about: About,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> bytes:
+    """Return the model `content` with metadata, and `labels.txt` if `about` has labels."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    entry = schema.MetadataT()
+    entry.name = _BUFFER_NAME
+    entry.buffer = len(model.buffers)
+    metadata = np.frombuffer(_metadata(about, inputs, outputs), np.uint8)
+    model.buffers = [_AlignedBuffer(_data(buffer, content)) for buffer in model.buffers]
+    model.buffers.append(_AlignedBuffer(metadata))
+    model.metadata = [*(model.metadata or []), entry]
+    model.description = about.title.encode()
+    builder = flatbuffers.Builder(len(content) + 65536)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    packed = bytes(builder.Output())
+    return packed + _archive(about.labels) if about.labels else packed
+
+
+def _data(buffer: Any, content: bytes) -> NDArray[np.uint8] | None:
+    # a buffer lies inside the flatbuffer, or behind it where converters put large ones
+    if buffer.offset > 1:
+        return np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+    return None if buffer.data is None else np.asarray(buffer.data, np.uint8)
+
+
+class _AlignedBuffer:
+    """A tflite.Buffer whose data starts at a multiple of 16, which the generated code forgets."""
+
+    def __init__(self, data: NDArray[np.uint8] | None) -> None:
+        self.data = data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (the name that generated tables call)
+        vector = None
+        if self.data is not None and len(self.data):
+            size = len(self.data)
+            builder.StartVector(1, size, 16)
+            builder.head = builder.Head() - size
+            builder.Bytes[builder.Head() : builder.Head() + size] = self.data.tobytes()
+            vector = builder.EndVector()
+        builder.StartObject(3)
+        if vector is not None:
+            builder.PrependUOffsetTRelativeSlot(0, vector, 0)
+        return int(builder.EndObject())
+
+
+def _archive(labels: Sequence[str]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_LABELS, _ZIP_TIME), "\n".join(labels) + "\n")
+    return stream.getvalue()
+
+
+def _metadata(about: About, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bytes:
+    import flatbuffers
+
+    tables = _Tables(flatbuffers.Builder(1024))
+    labels = about.labels is not None
+    subgraph = tables.table(
+        {
+            2: tables.vector([_tensor(tables, spec, labelled=False) for spec in inputs]),
+            3: tables.vector([_tensor(tables, spec, labelled=labels) for spec in outputs]),
+        },
+        fields=10,
+    )
+    root = tables.table(
+        {
+            0: tables.string(about.title),
+            1: tables.string(about.description),
+            2: tables.string(about.version),
+            3: tables.vector([subgraph]),
+            5: tables.string(about.licence),
+            7: tables.string("1.0.0"),
+        },
+        fields=8,
+    )
+    tables.builder.Finish(root, b"M001")
+    return bytes(tables.builder.Output())
+
+
+def _tensor(tables: _Tables, spec: TensorSpec, *, labelled: bool) -> int:
+    values = {
+        0: tables.string(spec.name),
+        1: tables.string(f"{spec.dtype} {spec.layout or ''} {spec.shape}"),
+        3: _content(tables, spec),
+    }
+    if spec.layout == "NHWC":
+        # mean 0 and standard deviation 1: the graph normalises, a host passes 0 to 255
+        values[4] = tables.vector([_identity_normalisation(tables)])
+    if labelled:
+        labels = {0: tables.string(_LABELS), 2: tables.byte(_TENSOR_AXIS_LABELS)}
+        values[6] = tables.vector([tables.table(labels, fields=5)])
+    return tables.table(values, fields=7)
+
+
+def _content(tables: _Tables, spec: TensorSpec) -> int:
+    if spec.layout == "NHWC":
+        size = tables.table({0: tables.uint(spec.shape[2]), 1: tables.uint(spec.shape[1])}, 2)
+        properties = tables.table({0: tables.byte(_RGB), 1: size}, fields=2)
+        kind = _IMAGE_PROPERTIES
+    else:
+        properties, kind = tables.table({}, fields=0), _FEATURE_PROPERTIES
+    return tables.table({0: tables.byte(kind), 1: properties}, fields=3)
+
+
+def _identity_normalisation(tables: _Tables) -> int:
+    options = tables.table({0: tables.floats([0.0]), 1: tables.floats([1.0])}, fields=2)
+    return tables.table({0: tables.byte(_NORMALIZATION_OPTIONS), 1: options}, fields=2)
+
+
+class _Tables:
+    """Just enough of a flatbuffers writer: a table is its field numbers and their values."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def string(self, text: str) -> int:
+        return int(self.builder.CreateString(text))
+
+    def byte(self, value: int) -> Callable[[int], None]:
+        return lambda slot: self.builder.PrependInt8Slot(slot, value, 0)
+
+    def uint(self, value: int) -> Callable[[int], None]:
+        return lambda slot: self.builder.PrependUint32Slot(slot, value, 0)
+
+    def floats(self, values: Sequence[float]) -> int:
+        self.builder.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            self.builder.PrependFloat32(value)
+        return int(self.builder.EndVector())
+
+    def vector(self, offsets: Sequence[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return int(self.builder.EndVector())
+
+    def table(self, values: dict[int, int | Callable[[int], None]], fields: int) -> int:
+        self.builder.StartObject(fields)
+        for slot, value in values.items():
+            if callable(value):
+                value(slot)
+            else:
+                self.builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        return int(self.builder.EndObject())

@@ -1,0 +1,107 @@
+"""Finished artifacts, kept by content: the same export twice converts once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from phoneward.bundle import sha256_of
+
+_CODE = ("phoneward.export", "phoneward.runtime")
+
+
+def default_root() -> Path:
+    """`$PHONEWARD_CACHE`, else `phoneward` in the user's cache folder."""
+    if configured := os.environ.get("PHONEWARD_CACHE"):
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "phoneward"
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Installed versions by distribution name; what is not installed is left out."""
+    found = {}
+    for name in sorted(set(distributions)):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Hash what decides an artifact's bytes, this code's own files and the machine included."""
+    everything = {**parts, "code": _code_digest(), "machine": platform.machine()}
+    text = json.dumps(everything, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Cache:
+    """A folder of folders, one a key, each written whole or not at all.
+
+    An entry is a set of named files or package folders; it is checked against its checksums
+    when it is taken out, and a damaged one counts as absent and is removed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def take(self, key: str, destination: Path) -> dict[str, Any] | None:
+        """Copy an entry's files into the folder `destination`; return its record, or None."""
+        entry = self.root / key
+        try:
+            content = json.loads((entry / "entry.json").read_text(encoding="utf-8"))
+            whole = all(sha256_of(entry / n) == sha for n, sha in content["files"].items())
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        for name in content["files"]:
+            _copy(entry / name, destination / name)
+        record: dict[str, Any] = content["record"]
+        return record
+
+    def put(self, key: str, folder: Path, names: Iterable[str], record: Mapping[str, Any]) -> None:
+        """Store files of `folder` with a JSON record under `key`; an existing entry stays."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
+        try:
+            files = {}
+            for name in names:
+                _copy(folder / name, staging / name)
+                files[name] = sha256_of(staging / name)
+            content = {"files": files, "record": record}
+            (staging / "entry.json").write_text(json.dumps(content), encoding="utf-8")
+            if not (self.root / key).exists():
+                staging.rename(self.root / key)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, destination)
+    else:
+        shutil.copyfile(source, destination)
+
+
+@cache
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for package in _CODE:
+        root = Path(str(resources.files(package)))
+        for file in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".toml", ".jpg")):
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
