@@ -62,7 +62,7 @@ class Options:
 def export_bundle(
     request: ExportRequest,
     destination: Path,
-    options: Options = Options(),  # noqa: B008 (frozen)
+    options: Options = Options(),
     progress: Progress = lambda step, done, total: None,
 ) -> Bundle:
     """Make every artifact of the request, prove each against PyTorch, write the bundle.
@@ -207,7 +207,7 @@ class _Job:
                 return backend.lower(Graph(module, stage, self._about()), recipe, out)
         except (PhonewardError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 (vendors raise anything; translated here)
+        except Exception as error:
             kept = _keep(log)
             raise ConversionError(recipe.format, _first_line(error), kept) from error
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 import typer
 
-from phoneward.apps.cli import devices, models
+from phoneward.apps.cli import demo, devices, export, models, run, verify
 from phoneward.errors import PhonewardError
 
 INTERRUPTED = 2
@@ -25,8 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, devices):
-    app.command(epilog=verb.EXAMPLE)(verb.command)
+VERBS = {
+    "export": export,
+    "verify": verify,
+    "run": run,
+    "models": models,
+    "devices": devices,
+    "demo": demo,
+}
+for name, verb in VERBS.items():
+    app.command(name, epilog=verb.EXAMPLE)(verb.command)
 
 
 def main() -> NoReturn:

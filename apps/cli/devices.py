@@ -39,6 +39,3 @@ def command(
             for fact_name, fact in devices[0].facts.items()
         ]
         print_table("Facts", ("fact", "value", "unit", "confidence", "source"), facts)
-
-
-command.__name__ = "devices"

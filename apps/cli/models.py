@@ -44,6 +44,3 @@ def command(json_output: JsonFlag = False) -> None:
     ]
     columns = ("model", "pixels", "parameters", "top-1 %", "weights' licence", "pretrained from")
     print_table("Models", columns, rows)
-
-
-command.__name__ = "models"

@@ -26,7 +26,12 @@ REWRITES: Registry[Rewrite] = Registry(
     "rewrite",
     {
         name: Entry(f"phoneward.export.rewrites.{name}:apply", extra="export", packages=("timm",))
-        for name in ()
+        for name in (
+            "fuse_batch_norm",
+            "mobilevit_tokens",
+            "mobilevit_rms",
+            "mobilevitv2_tokens",
+        )
     },
 )
 

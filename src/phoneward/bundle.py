@@ -18,7 +18,6 @@ from phoneward.names import ParityStatus, Precision
 from phoneward.spec import ImageSpec, Spec, TensorSpec
 
 MANIFEST = "bundle.json"
-SCHEMA_VERSION = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -47,7 +46,7 @@ class Delegation(Spec):
     delegate: str
     partitions: Annotated[int, Field(ge=0)]
     delegated_ops: Annotated[int, Field(ge=0)]
-    fallback: dict[str, int] = {}
+    fallback: dict[str, int] = Field(default_factory=dict)
 
 
 class OutputParity(Spec):
@@ -104,7 +103,7 @@ class Artifact(Spec):
 class Manifest(Spec):
     """All of `bundle.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     model: str
     family: str
     weights: Weights
@@ -116,7 +115,7 @@ class Manifest(Spec):
     reference: str
     reference_sha256: Sha256
     tools: dict[str, str]
-    constants: dict[str, int | float | str] = {}
+    constants: dict[str, int | float | str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""`phoneward export`: a model becomes proven artifacts for named devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
+from phoneward.apps.cli.report import artifact_json, print_artifacts
+from phoneward.names import Precision
+
+if TYPE_CHECKING:
+    from phoneward.bundle import Artifact
+    from phoneward.export.request import ExportRequest
+
+EXAMPLE = (
+    "Example: phoneward export efficientnet_lite0 --device iphone-15-pro --device pixel-8 -o lite0"
+)
+
+
+def _models(incomplete: str) -> list[str]:
+    from phoneward.export.models import cards
+
+    return [name for name in cards() if name.startswith(incomplete)]
+
+
+def _devices(incomplete: str) -> list[str]:
+    from phoneward.profiles.device import device_names
+
+    return [name for name in device_names() if name.startswith(incomplete)]
+
+
+def _formats(incomplete: str) -> list[str]:
+    from phoneward.export.backends import BACKENDS
+
+    return [name for name in BACKENDS if name.startswith(incomplete)]
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="A name from `phoneward models`.", autocompletion=_models)
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="A name from `phoneward devices`; repeatable.", autocompletion=_devices),
+    ] = None,
+    format_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="Only this format (coreml, executorch, tflite, onnx); repeatable.",
+            autocompletion=_formats,
+        ),
+    ] = None,
+    precision: Annotated[
+        list[Precision] | None, typer.Option(help="Only this precision; repeatable.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="pretrained, random, or a .safetensors or .pt file.")
+    ] = "pretrained",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The bundle's folder [default: MODEL].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the plan only.")
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Convert anew even if nothing has changed.")
+    ] = False,
+    json_output: JsonFlag = False,
+) -> int:
+    """Export a model, prove every artifact against PyTorch, and write a bundle.
+
+    Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
+    and no bundle is written. 2: bad input, or interrupted.
+    """
+    from phoneward.export.pipeline import GateFailed, Options, export_bundle
+    from phoneward.export.request import make_request
+
+    request = make_request(model, weights, device or (), format_name or (), precision or ())
+    destination = output or Path(model)
+    options = Options(force=force, use_cache=not no_cache)
+    if dry_run:
+        _plan(request, destination, options.force, json_output=json_output)
+        return 0
+    try:
+        with progress_bar(quiet=json_output) as progress:
+            bundle = export_bundle(request, destination, options, progress)
+    except GateFailed as failure:
+        _show(failure.artifacts, destination, json_output=json_output, error=str(failure))
+        return failure.exit_code
+    _show(bundle.manifest.artifacts, destination, json_output=json_output, error=None)
+    return 0
+
+
+def _show(
+    artifacts: tuple[Artifact, ...], destination: Path, *, json_output: bool, error: str | None
+) -> None:
+    if json_output:
+        rows = [artifact_json(artifact, destination) for artifact in artifacts]
+        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": error})
+        return
+    print_artifacts(artifacts)
+    if error:
+        typer.echo(f"error: {error}", err=True)
+    else:
+        print(f"Bundle written: {destination}")
+        print(f"Next: phoneward run {destination} IMAGE    phoneward verify {destination}")
+
+
+def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output: bool) -> None:
+    from phoneward.errors import OutputExists
+    from phoneward.export.weights import resolve
+
+    if destination.exists() and not force:
+        raise OutputExists(destination)
+    record = resolve(request.weights, request.model).record
+    rows = [
+        {"stage": stage.name, "format": r.format, "precision": str(r.precision), "target": r.target}
+        for r in request.recipes
+        for stage in request.model.stages
+    ]
+    if json_output:
+        plan = {"model": request.model.name, "weights": record.model_dump(), "artifacts": rows}
+        print_json({**plan, "bundle": str(destination.absolute()), "dry_run": True})
+        return
+    table = [(row["stage"], row["format"], row["precision"], row["target"] or "") for row in rows]
+    print_table(
+        f"{request.model.name} would become", ("stage", "format", "precision", "target"), table
+    )
+    print(f"Weights: {record.kind}, {record.source}")
+    print(f"Bundle: {destination} (nothing was written)")

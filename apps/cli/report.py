@@ -1,0 +1,68 @@
+"""How artifacts and their parity with PyTorch are shown, for `export`, `verify` and `demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from phoneward.apps.cli.output import print_table
+from phoneward.bundle import Artifact, Delegation, Parity
+
+_COLUMNS = (
+    "stage",
+    "format",
+    "precision",
+    "size",
+    "max error / range",
+    "SNR dB",
+    "top-1",
+    "fell back",
+    "parity",
+)
+
+
+def artifact_json(artifact: Artifact, bundle: Path) -> dict[str, Any]:
+    """Return an artifact as the commands' JSON has it; `path` is absolute."""
+    record = artifact.model_dump(mode="json")
+    record["path"] = str(bundle.absolute() / artifact.path)
+    return record
+
+
+def print_artifacts(artifacts: Sequence[Artifact]) -> None:
+    """Print one row an artifact with the figures of its parity."""
+    rows = []
+    for artifact in artifacts:
+        parity = artifact.parity
+        rows.append(
+            (
+                artifact.stage,
+                artifact.format,
+                f"{artifact.precision}" + (f" {artifact.target}" if artifact.target else ""),
+                f"{artifact.bytes / 1e6:.1f} MB",
+                _worst(parity),
+                _snr(parity),
+                "" if parity.top1_agreement is None else f"{parity.top1_agreement:.0%}",
+                _fallback(artifact.delegation),
+                f"{parity.status}" + (f" ({parity.engine})" if parity.engine else ""),
+            )
+        )
+    print_table("Artifacts against PyTorch", _COLUMNS, rows)
+
+
+def _worst(parity: Parity) -> str:
+    if not parity.outputs:
+        return ""
+    return f"{max(output.relative_error for output in parity.outputs):.1e}"
+
+
+def _snr(parity: Parity) -> str:
+    values = [output.snr_db for output in parity.outputs if output.snr_db is not None]
+    return f"{min(values):.0f}" if values else ""
+
+
+def _fallback(delegation: Delegation | None) -> str:
+    if delegation is None:
+        return ""
+    ops = ", ".join(f"{count} {name}" for name, count in sorted(delegation.fallback.items()))
+    return ops or f"none ({delegation.partitions} {delegation.delegate})"

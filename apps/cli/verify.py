@@ -1,0 +1,51 @@
+"""`phoneward verify`: is a bundle whole, unchanged, and still equal to PyTorch here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
+from phoneward.apps.cli.report import artifact_json, print_artifacts
+from phoneward.names import ParityStatus
+
+EXAMPLE = "Example: phoneward verify lite0"
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads an engine may use.")] = 2,
+    json_output: JsonFlag = False,
+) -> int:
+    """Check a bundle's checksums, then run every artifact against the stored PyTorch answers.
+
+    Needs no torch: the answers are in the bundle. Exit code 0: all that could be executed here
+    agrees; 1: an artifact does not; 2: the folder is no bundle, or a file of it has changed.
+    """
+    from phoneward.runtime.parity import check_bundle
+
+    from phoneward.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    with progress_bar(quiet=json_output) as progress:
+        checked = [
+            artifact.model_copy(update={"parity": parity})
+            for artifact, parity in check_bundle(opened, threads=threads, progress=progress)
+        ]
+    failed = [a for a in checked if a.parity.status is ParityStatus.FAILED]
+    if json_output:
+        rows = [artifact_json(artifact, bundle) for artifact in checked]
+        print_json({"bundle": str(bundle.absolute()), "artifacts": rows})
+    else:
+        print_artifacts(checked)
+        _conclude(len(checked), len(failed))
+    return 1 if failed else 0
+
+
+def _conclude(total: int, failed: int) -> None:
+    if failed:
+        typer.echo(f"error: {failed} of {total} artifacts disagree with PyTorch", err=True)
+    else:
+        print("All files are unchanged; every artifact executed here agrees with PyTorch.")
