@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ def with_metadata(
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content)
+    _name_signature(model, inputs, outputs)
     entry = schema.MetadataT()
     entry.name = _BUFFER_NAME
     entry.buffer = len(model.buffers)
@@ -51,6 +52,17 @@ def with_metadata(
     builder.Finish(model.Pack(builder), b"TFL3")
     packed = bytes(builder.Output())
     return packed + _archive(about.labels) if about.labels else packed
+
+
+def _name_signature(
+    model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> None:
+    # litert-torch numbers the tensors (args_0, output_0); hosts look them up by our names
+    (signature,) = model.signatureDefs
+    for maps, specs in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        numbered = sorted(maps, key=lambda m: int(m.signatureName.decode().rpartition("_")[2]))
+        for tensor_map, spec in zip(numbered, specs, strict=True):
+            tensor_map.signatureName = spec.name.encode()
 
 
 def _data(buffer: Any, content: bytes) -> NDArray[np.uint8] | None:
@@ -115,7 +127,7 @@ def _metadata(about: About, inputs: Sequence[TensorSpec], outputs: Sequence[Tens
 
 
 def _tensor(tables: _Tables, spec: TensorSpec, *, labelled: bool) -> int:
-    values = {
+    values: dict[int, int | Callable[[int], None]] = {
         0: tables.string(spec.name),
         1: tables.string(f"{spec.dtype} {spec.layout or ''} {spec.shape}"),
         3: _content(tables, spec),
@@ -124,8 +136,10 @@ def _tensor(tables: _Tables, spec: TensorSpec, *, labelled: bool) -> int:
         # mean 0 and standard deviation 1: the graph normalises, a host passes 0 to 255
         values[4] = tables.vector([_identity_normalisation(tables)])
     if labelled:
-        labels = {0: tables.string(_LABELS), 2: tables.byte(_TENSOR_AXIS_LABELS)}
-        values[6] = tables.vector([tables.table(labels, fields=5)])
+        file = tables.table(
+            {0: tables.string(_LABELS), 2: tables.byte(_TENSOR_AXIS_LABELS)}, fields=5
+        )
+        values[6] = tables.vector([file])
     return tables.table(values, fields=7)
 
 
@@ -171,7 +185,7 @@ class _Tables:
             self.builder.PrependUOffsetTRelative(offset)
         return int(self.builder.EndVector())
 
-    def table(self, values: dict[int, int | Callable[[int], None]], fields: int) -> int:
+    def table(self, values: Mapping[int, int | Callable[[int], None]], fields: int) -> int:
         self.builder.StartObject(fields)
         for slot, value in values.items():
             if callable(value):

@@ -1,0 +1,175 @@
+"""Bundles are whole or absent, and know when a byte of theirs has changed."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from phoneward.bundle import (
+    MANIFEST,
+    Artifact,
+    Bundle,
+    Manifest,
+    Parity,
+    Stage,
+    Weights,
+    sha256_of,
+    size_of,
+    staged_output,
+)
+from phoneward.errors import ArtifactChanged, BundleError, OutputError, OutputExists
+from phoneward.names import ParityStatus, Precision
+from phoneward.spec import TensorSpec
+
+X = TensorSpec(name="image", shape=(1, 3, 4, 4), layout="NCHW")
+Y = TensorSpec(name="logits", shape=(1, 2), layout="NC")
+
+
+def artifact(folder: Path, path: str = "artifacts/a.bin") -> Artifact:
+    return Artifact(
+        stage="classify",
+        format="onnx",
+        precision=Precision.FP32,
+        path=path,
+        bytes=size_of(folder / path),
+        sha256=sha256_of(folder / path),
+        inputs=(X,),
+        outputs=(Y,),
+        parity=Parity(status=ParityStatus.NOT_EXECUTED),
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "bundle"
+    (folder / "artifacts" / "p.mlpackage" / "Data").mkdir(parents=True)
+    (folder / "artifacts" / "a.bin").write_bytes(b"artifact")
+    (folder / "artifacts" / "p.mlpackage" / "Data" / "w").write_bytes(b"weights")
+    (folder / "reference.npz").write_bytes(b"reference")
+    manifest = Manifest(
+        model="m",
+        family="f",
+        weights=Weights(kind="random", source="seed", seed=0),
+        devices=("pixel-8",),
+        stages=(Stage(name="classify", inputs=(X,), outputs=(Y,)),),
+        artifacts=(artifact(folder), artifact(folder, "artifacts/p.mlpackage")),
+        reference="reference.npz",
+        reference_sha256=sha256_of(folder / "reference.npz"),
+        tools={"torch": "1"},
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return Bundle.open(folder)
+
+
+def test_round_trip_keeps_every_field(bundle: Bundle) -> None:
+    assert Manifest.model_validate_json(bundle.manifest.model_dump_json()) == bundle.manifest
+    bundle.check_files()
+
+
+@pytest.mark.parametrize(
+    "path", ["artifacts/a.bin", "artifacts/p.mlpackage/Data/w", "reference.npz"]
+)
+def test_a_changed_byte_is_found_and_named(bundle: Bundle, path: str) -> None:
+    file = bundle.path / path
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactChanged, match=path.split("/Data")[0]):
+        bundle.check_files()
+
+
+def test_a_missing_file_is_named(bundle: Bundle) -> None:
+    (bundle.path / "artifacts/a.bin").unlink()
+    with pytest.raises(BundleError, match=r"a\.bin is missing"):
+        bundle.check_files()
+
+
+def test_a_file_added_to_a_package_changes_its_checksum(bundle: Bundle) -> None:
+    (bundle.path / "artifacts/p.mlpackage/extra").write_bytes(b"")
+    with pytest.raises(ArtifactChanged):
+        bundle.check_files()
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "a/../../b", "a\\b", ""])
+def test_paths_cannot_leave_the_bundle(bundle: Bundle, path: str) -> None:
+    record = json.loads((bundle.path / MANIFEST).read_text())
+    record["artifacts"][0]["path"] = path
+    (bundle.path / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.open(bundle.path)
+
+
+def test_unknown_keys_and_versions_are_errors(bundle: Bundle) -> None:
+    record = json.loads((bundle.path / MANIFEST).read_text())
+    for change in ({"colour": 1}, {"schema_version": 2}):
+        (bundle.path / MANIFEST).write_text(json.dumps(record | change))
+        with pytest.raises(BundleError, match=next(iter(change))):
+            Bundle.open(bundle.path)
+
+
+@given(st.text())
+def test_no_manifest_text_escapes_as_another_error(tmp_path_factory, text: str) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("b")
+    (folder / MANIFEST).write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(BundleError):
+        Bundle.open(folder)
+
+
+def test_a_file_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.open(tmp_path / "file")
+
+
+def test_output_appears_whole(tmp_path: Path) -> None:
+    with staged_output(tmp_path / "deep" / "out") as folder:
+        (folder / "x").write_text("1")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert (tmp_path / "deep" / "out" / "x").read_text() == "1"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_nothing_is_left_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staged_output(tmp_path / "out") as folder:
+        (folder / "x").write_text("1")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="No space left on device"),
+        staged_output(tmp_path / "out"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_needs_force(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("")
+    with pytest.raises(OutputExists, match="--force"), staged_output(out):
+        pass
+    with pytest.raises(ValueError, match="stop"), staged_output(out, force=True):
+        raise ValueError("stop")
+    assert (out / "old").exists(), "a failed replacement keeps the old folder"
+    with staged_output(out, force=True) as folder:
+        (folder / "new").write_text("")
+    assert [p.name for p in out.iterdir()] == ["new"]
+
+
+def test_specs_are_frozen_and_checked() -> None:
+    with pytest.raises(ValidationError):
+        X.name = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="does not fit"):
+        TensorSpec(name="x", shape=(1, 2), layout="NCHW")
+    with pytest.raises(ValidationError):
+        TensorSpec(name="x", shape=(1, 0))
