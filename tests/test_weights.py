@@ -40,7 +40,7 @@ def test_a_state_dict_round_trips(tmp_path: Path, suffix: str, wrap: str | None)
     loaded = from_file(path)
     other = model()
     load_strictly(other, loaded, "toy")
-    assert all(torch.equal(a, b) for a, b in zip(state.values(), other.state_dict().values()))
+    assert all(torch.equal(state[key], value) for key, value in other.state_dict().items())
     record = resolve(str(path), MOBILE).record
     assert (record.kind, record.source) == ("file", path.name)
 
