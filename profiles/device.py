@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -12,11 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from phoneward.errors import InvalidSpec, UnknownName
 from phoneward.names import Precision
 from phoneward.spec import Spec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from phoneward.toml import parse_toml
 
 Format = Literal["coreml", "executorch", "tflite", "onnx"]
 Confidence = Literal["primary", "secondary", "measured", "derived", "conflict"]
@@ -135,10 +130,7 @@ def load_device(name: str) -> Device:
 def parse_device(name: str, content: bytes) -> Device:
     """Check the content of the file `<name>.toml`; raises `InvalidSpec` naming file and key."""
     file = f"{name}.toml"
-    try:
-        document = tomllib.loads(content.decode("utf-8"))
-    except ValueError as error:  # bad UTF-8, bad TOML, or an integer too long to read
-        raise InvalidSpec(f"{file}: not a TOML document: {error}") from error
+    document = parse_toml(file, content)
     try:
         parsed = _DeviceFile.model_validate(document)
     except ValidationError as error:

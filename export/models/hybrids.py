@@ -11,7 +11,7 @@ from phoneward.bundle import Stage
 from phoneward.errors import MissingExtra
 from phoneward.export.models.family import ModelCard
 from phoneward.spec import ImageSpec, TensorSpec
-from phoneward.toml import load_toml
+from phoneward.toml import parse_toml
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +77,8 @@ HYBRIDS = Hybrids()
 
 @cache
 def _table() -> dict[str, dict[str, Any]]:
-    return load_toml(resources.files("phoneward.export.models") / "hybrids.toml")
+    file = resources.files("phoneward.export.models") / "hybrids.toml"
+    return parse_toml(file.name, file.read_bytes())
 
 
 def _card(name: str, row: Mapping[str, Any]) -> ModelCard:

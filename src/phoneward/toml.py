@@ -1,10 +1,9 @@
-"""TOML files on every supported Python."""
+"""TOML on every supported Python, with errors that name the file."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from phoneward.errors import InvalidSpec
 
@@ -13,13 +12,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
-
-def load_toml(source: Path | Traversable) -> dict[str, Any]:
-    """Read a TOML file; raises `InvalidSpec` naming the file if it is not TOML in UTF-8."""
+def parse_toml(name: str, content: bytes) -> dict[str, Any]:
+    """Parse the content of the file `name`; raises `InvalidSpec` if it is not TOML in UTF-8."""
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSpec(f"{source.name}: not valid TOML: {error}") from error
+        return tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:  # bad UTF-8, bad TOML, or an integer too long to read
+        raise InvalidSpec(f"{name}: not a TOML document: {error}") from error
