@@ -28,6 +28,7 @@ REWRITES: Registry[Rewrite] = Registry(
         name: Entry(f"phoneward.export.rewrites.{name}:apply", extra="export", packages=("timm",))
         for name in (
             "fuse_batch_norm",
+            "mean_pool",
             "mobilevit_tokens",
             "mobilevit_rms",
             "mobilevitv2_tokens",
