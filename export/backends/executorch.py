@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,18 +46,19 @@ class ExecuTorchBackend:
 
 
 def _delegation(module: Any) -> Delegation:
+    from executorch.exir.delegate import executorch_call_delegate
+
     outside: Counter[str] = Counter()
     partitions = delegated = 0
     for node in module.graph.nodes:
         if node.op != "call_function":
             continue
-        name = str(node.target)
-        if "executorch_call_delegate" in name:
+        if node.target is executorch_call_delegate:
             partitions += 1
             lowered = getattr(module, node.args[0].target)
             delegated += _operators(lowered.original_module.graph_module)
-        elif "getitem" not in name:
-            outside[name.removeprefix("aten.").removesuffix(".default")] += 1
+        elif node.target is not operator.getitem:
+            outside[node.target.name().rpartition("::")[2]] += 1
     return Delegation(
         delegate="XNNPACK", partitions=partitions, delegated_ops=delegated, fallback=dict(outside)
     )
