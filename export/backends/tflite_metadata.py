@@ -60,9 +60,9 @@ def _name_signature(
     # litert-torch numbers the tensors (args_0, output_0); hosts look them up by our names
     (signature,) = model.signatureDefs
     for maps, specs in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        numbered = sorted(maps, key=lambda m: int(m.signatureName.decode().rpartition("_")[2]))
+        numbered = sorted(maps, key=lambda m: int(m.name.decode().rpartition("_")[2]))
         for tensor_map, spec in zip(numbered, specs, strict=True):
-            tensor_map.signatureName = spec.name.encode()
+            tensor_map.name = spec.name.encode()
 
 
 def _data(buffer: Any, content: bytes) -> NDArray[np.uint8] | None:
