@@ -1,0 +1,46 @@
+# Everything happens in .venv, which `make env` builds from constraints.txt; PATH does not matter
+# beyond a Python, make and a C compiler. Another interpreter: make env PYTHON=/path/to/python
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all lint bench matrix clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## build .venv with the versions of constraints.txt (5 GB)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or give PYTHON=/path"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	"constraints.txt needs Python 3.11 or later, $(PYTHON) is %d.%d; give PYTHON=/path/to/python3.11.\nOn 3.10 install without it: pip install -e \".[dev]\"" % v[:2])'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## export a pretrained classifier, check it, classify a photograph
+	$(BIN)/phoneward demo
+
+lint: $(STAMP)  ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p phoneward
+
+test: lint  ## lint, then every test but the matrix
+	$(PYTEST) -m "not matrix"
+
+test-all: lint  ## lint, then every test
+	$(PYTEST)
+
+bench: $(STAMP)  ## measure, and rewrite the results in docs
+	$(BIN)/python -m phoneward.apps.bench
+
+matrix: $(STAMP)  ## export every model to every format and tabulate the outcome
+	$(BIN)/python -m phoneward.apps.bench.matrix
+
+clean:  ## remove .venv, caches, build and demo output
+	rm -rf $(VENV) build dist demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
