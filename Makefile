@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-env: $(STAMP)  ## build .venv with the versions of constraints.txt (5 GB)
+env: $(STAMP)  ## build .venv with the versions of constraints.txt (7 GB)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or give PYTHON=/path"; exit 1; }
