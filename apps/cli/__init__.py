@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 import typer
 
-from phoneward.apps.cli import demo, devices, export, models, run, verify
+from phoneward.apps.cli import demo, devices, doctor, export, models, run, verify
 from phoneward.errors import PhonewardError
 
 INTERRUPTED = 2
@@ -32,6 +32,7 @@ VERBS = {
     "models": models,
     "devices": devices,
     "demo": demo,
+    "doctor": doctor,
 }
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLE)(verb.command)
