@@ -23,18 +23,29 @@ from phoneward.export.rewrites.token_patches import PatchGrid
 
 
 class GlobalNorm(nn.Module):
-    """(B, P, N, C) -> zero mean and unit variance over all but B, GroupNorm(1) without affine."""
+    """(B, P, N, C) -> zero mean and unit variance over all but B, GroupNorm(1) without affine.
 
-    def __init__(self, eps: float) -> None:
+    Each statistic is a product with a row of 1 / C, then a mean of the P * N results. A mean over
+    all values at once is one long sequential sum in XNNPACK's global pooling: slow (5 ms of 28 for
+    the 42 of mobilevitv2_100) and off by 1e-5.
+    """
+
+    def __init__(self, source: nn.GroupNorm) -> None:
         super().__init__()
-        self.eps = eps
+        channels = source.num_channels
+        row = source.weight.detach().new_full((1, channels), 1 / channels)
+        self.mean = linear(row, None)
+        self.variance = linear(row, row.new_full((1,), source.eps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise, with the statistics taken over (B, 1, P * N, C)."""
-        flat = x.reshape(x.shape[0], 1, -1, x.shape[-1])
-        centred = flat - flat.mean((2, 3), keepdim=True)
-        variance = (centred * centred).mean((2, 3), keepdim=True)
-        return (centred * torch.rsqrt(variance + self.eps)).reshape(x.shape)
+        """Centre, then divide by the root of the mean square plus eps."""
+        centred = x - self._over_tokens(self.mean(x))
+        return centred * torch.rsqrt(self._over_tokens(self.variance(centred * centred)))
+
+    @staticmethod
+    def _over_tokens(rows: Tensor) -> Tensor:
+        batch, offsets, patches, _ = rows.shape
+        return rows.reshape(batch, 1, offsets, patches).mean((2, 3), keepdim=True)
 
 
 class PooledTransformer(nn.Module):
@@ -43,7 +54,7 @@ class PooledTransformer(nn.Module):
     def __init__(self, source: LinearTransformerBlock) -> None:
         super().__init__()
         attention, width = source.attn, source.attn.embed_dim
-        self.norm1, self.norm2 = GlobalNorm(source.norm1.eps), GlobalNorm(source.norm2.eps)
+        self.norm1, self.norm2 = GlobalNorm(source.norm1), GlobalNorm(source.norm2)
         weight, bias = absorbed(attention.qkv_proj, source.norm1)
         self.score = linear(weight[:1], None)
         self.key = linear(weight[1 : 1 + width], bias[1 : 1 + width])
@@ -75,7 +86,7 @@ class PooledBlock(nn.Module):
         super().__init__()
         self.conv_kxk, self.conv_1x1 = source.conv_kxk, source.conv_1x1
         self.layers = nn.Sequential(*(PooledTransformer(layer) for layer in source.transformer))
-        self.norm = GlobalNorm(source.norm.eps)
+        self.norm = GlobalNorm(source.norm)
         self.conv_proj = source.conv_proj
         self.conv_proj.conv = with_affine(self.conv_proj.conv, source.norm)
         self.patch = source.patch_size
