@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	"constraints.txt needs Python 3.11 or later, $(PYTHON) is %d.%d; give PYTHON=/path/to/python3.11.\nOn 3.10 install without it: pip install -e \".[dev]\"" % v[:2])'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP)  ## export a pretrained classifier, check it, classify a photograph
