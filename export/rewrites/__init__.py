@@ -32,6 +32,8 @@ REWRITES: Registry[Rewrite] = Registry(
             "mobilevit_tokens",
             "mobilevit_rms",
             "mobilevitv2_tokens",
+            "mobilevit_shuffle",
+            "mobilevitv2_shuffle",
         )
     },
 )

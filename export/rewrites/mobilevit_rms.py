@@ -35,7 +35,7 @@ class RootMeanSquare(nn.Module):
 
 def apply(model: nn.Module) -> int:
     """Replace the LayerNorms of every `TokenBlock`; returns how many norms."""
-    blocks = [m for m in model.modules() if isinstance(m, TokenBlock)]
+    blocks = [m for m in model.modules() if type(m) is TokenBlock]
     return sum(_rewrite(block) for block in blocks if isinstance(block.norm, nn.LayerNorm))
 
 

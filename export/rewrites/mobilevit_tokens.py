@@ -8,7 +8,10 @@ After: (B, C, H, W) -> `PatchGrid.unfold` -> (B, 4, N, C) -> transformer on (B *
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from timm.layers import Attention
 from timm.models.mobilevit import MobileVitBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,10 +23,10 @@ from phoneward.export.rewrites.token_patches import PatchGrid
 class TokenTransformer(nn.Module):
     """A pre-norm transformer layer, (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, source: nn.Module) -> None:
+    def __init__(self, source: nn.Module, attention: Callable[[Attention], nn.Module]) -> None:
         super().__init__()
         self.norm1, self.norm2 = source.norm1, source.norm2
-        self.attention = TokenAttention(source.attn)
+        self.attention = attention(source.attn)
         self.fc1, self.act, self.fc2 = source.mlp.fc1, source.mlp.act, source.mlp.fc2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,12 +37,17 @@ class TokenTransformer(nn.Module):
 
 
 class TokenBlock(nn.Module):
-    """A `MobileVitBlock`, (B, C, H, W) -> (B, C', H, W)."""
+    """A `MobileVitBlock`, (B, C, H, W) -> (B, C', H, W); subclasses choose the two classes."""
+
+    grid: type[PatchGrid] = PatchGrid
+    attention: type[nn.Module] = TokenAttention
 
     def __init__(self, source: MobileVitBlock) -> None:
         super().__init__()
         self.conv_kxk, self.conv_1x1 = source.conv_kxk, source.conv_1x1
-        self.layers = nn.Sequential(*(TokenTransformer(layer) for layer in source.transformer))
+        self.layers = nn.Sequential(
+            *(TokenTransformer(layer, self.attention) for layer in source.transformer)
+        )
         self.norm = source.norm
         self.conv_proj, self.conv_fusion = source.conv_proj, source.conv_fusion
         self.patch = source.patch_size
@@ -50,7 +58,7 @@ class TokenBlock(nn.Module):
         x = self.conv_1x1(self.conv_kxk(x))
         height, width = x.shape[-2:]
         ph, pw = self.patch
-        grid = PatchGrid(-(-height // ph) * ph, -(-width // pw) * pw, ph, pw)
+        grid = self.grid(-(-height // ph) * ph, -(-width // pw) * pw, ph, pw)
         x = resized(x, grid.height, grid.width, align_corners=False)
         tokens = grid.unfold(x)
         flat = self.norm(self.layers(tokens.flatten(0, 1)))

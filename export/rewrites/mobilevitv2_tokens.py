@@ -117,8 +117,13 @@ def absorbed(conv: nn.Conv2d, norm: nn.GroupNorm | None) -> tuple[Tensor, Tensor
 
 def with_affine(conv: nn.Conv2d, norm: nn.GroupNorm) -> nn.Conv2d:
     """Return a 1x1 convolution that applies the affine of `norm` to what it reads."""
-    weight, bias = absorbed(conv, norm)
-    out = nn.Conv2d(conv.in_channels, conv.out_channels, 1)
-    out.weight = nn.Parameter(weight.reshape(conv.weight.shape).clone(), requires_grad=False)
-    out.bias = nn.Parameter(bias.clone(), requires_grad=False)
-    return out
+    return pointwise(*absorbed(conv, norm))
+
+
+def pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Make a 1x1 convolution that holds these values; weight (out, in), bias (out,) or none."""
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
+    layer.weight = nn.Parameter(weight[:, :, None, None].clone(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    return layer
