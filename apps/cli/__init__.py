@@ -6,15 +6,16 @@ import json
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
 import typer
 
 from phoneward.apps.cli import demo, devices, doctor, export, models, run, verify
 from phoneward.errors import PhonewardError
 
 INTERRUPTED = 2
+# what the parser raises: of the package click or, in newer releases, of typer's own copy of it
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="phoneward",
@@ -44,12 +45,12 @@ def main() -> NoReturn:
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
         code = _report(error.format_message(), error.exit_code, shown=True)
     except PhonewardError as error:
         code = _report(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = _report("interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:
         code = 0
