@@ -34,6 +34,12 @@ REWRITES: Registry[Rewrite] = Registry(
             "mobilevitv2_tokens",
             "mobilevit_shuffle",
             "mobilevitv2_shuffle",
+            "fold_layer_scale",
+            "fuse_conv_norm",
+            "merge_heads",
+            "pool_mixer",
+            "biased_attention",
+            "attention_maps",
         )
     },
 )
