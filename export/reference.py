@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from phoneward.runtime.images import load_image, prepare
 
 if TYPE_CHECKING:

@@ -53,7 +53,6 @@ def command(
 
 def _classify(bundle: Bundle, photo: Path) -> list[dict[str, Any]]:
     from phoneward.runtime.classifier import Classifier
-
     from phoneward.runtime.engines import engines_for
 
     answers: list[dict[str, Any]] = []

@@ -27,9 +27,8 @@ def command(
     json_output: JsonFlag = False,
 ) -> None:
     """Classify images with the first artifact that can run here, or the one asked for."""
-    from phoneward.runtime.classifier import Classifier
-
     from phoneward.bundle import Bundle
+    from phoneward.runtime.classifier import Classifier
 
     opened = Bundle.open(bundle)
     with Classifier.open(

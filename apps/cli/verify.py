@@ -24,9 +24,8 @@ def command(
     Needs no torch: the answers are in the bundle. Exit code 0: all that could be executed here
     agrees; 1: an artifact does not; 2: the folder is no bundle, or a file of it has changed.
     """
-    from phoneward.runtime.parity import check_bundle
-
     from phoneward.bundle import Bundle
+    from phoneward.runtime.parity import check_bundle
 
     opened = Bundle.open(bundle)
     with progress_bar(quiet=json_output) as progress:

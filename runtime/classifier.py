@@ -1,0 +1,129 @@
+"""Images to labels with a bundle's artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phoneward.errors import BundleError, EngineError
+from phoneward.runtime.engines import ENGINES, engines_for, format_of, open_session, why_not
+from phoneward.runtime.images import load_image, prepare
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from phoneward.bundle import Artifact, Bundle
+    from phoneward.names import Precision
+    from phoneward.runtime.engines.session import Session
+    from phoneward.spec import ImageSpec
+
+
+@dataclass(frozen=True)
+class Label:
+    """One answer: class index, its label, and its softmax score from 0 to 1."""
+
+    index: int
+    label: str
+    score: float
+
+
+class Classifier:
+    """A classification stage of a bundle, opened with one engine."""
+
+    def __init__(
+        self, session: Session, engine: str, image: ImageSpec, labels: tuple[str, ...]
+    ) -> None:
+        self.engine = engine
+        self._session, self._image, self._labels = session, image, labels
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        *,
+        engine: str | None = None,
+        format_name: str | None = None,
+        precision: Precision | None = None,
+        threads: int = 1,
+    ) -> Classifier:
+        """Open the first artifact that fits what is asked for and can run here.
+
+        Raises:
+            UnknownName: no such engine.
+            BundleError: the bundle has no artifact of that format and precision, or it is not
+                a classifier's.
+            EngineError, MissingExtra: it has one, and it cannot be run here.
+        """
+        if engine is not None:
+            format_name = format_name or format_of(engine)
+        fitting = [
+            artifact
+            for artifact in bundle.manifest.artifacts
+            if (format_name is None or artifact.format == format_name)
+            and (precision is None or artifact.precision == precision)
+        ]
+        artifact, chosen = _choose(bundle, fitting, engine)
+        stage = bundle.stage(artifact.stage)
+        if stage.image is None or artifact.outputs[0].layout != "NC":
+            raise BundleError(f"{bundle.path} holds no classifier")
+        path = bundle.file(artifact)
+        session = open_session(chosen, path, artifact.inputs, artifact.outputs, threads)
+        return cls(session, chosen, stage.image, _labels(bundle, artifact))
+
+    def classify(self, path: Path, top: int = 5) -> tuple[Label, ...]:
+        """Return the `top` labels of an image file, best first; raises `ImageError`."""
+        tensor = self._session.inputs[0]
+        image = prepare(load_image(path), self._image, tensor)
+        logits = next(iter(self._session({tensor.name: image}).values()))[0].astype(np.float64)
+        scores = np.exp(logits - logits.max())
+        scores /= scores.sum()
+        best = np.argsort(-scores, kind="stable")[:top]
+        return tuple(Label(int(i), self._labels[i], float(scores[i])) for i in best)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _choose(bundle: Bundle, fitting: list[Artifact], engine: str | None) -> tuple[Artifact, str]:
+    for artifact in fitting:
+        available = engines_for(artifact.format)
+        if engine is None and available:
+            return artifact, available[0]
+        if engine is not None and format_of(engine) == artifact.format:
+            return artifact, engine
+    if not fitting or engine is not None:
+        has = ", ".join(f"{a.format}-{a.precision}" for a in bundle.manifest.artifacts)
+        raise BundleError(f"{bundle.path} has no such artifact; it has: {has}")
+    reasons = {e: why_not(e) for e in ENGINES if format_of(e) in {a.format for a in fitting}}
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise EngineError(f"no engine here can run {bundle.path} ({listed})")
+
+
+def _labels(bundle: Bundle, artifact: Artifact) -> tuple[str, ...]:
+    count = artifact.outputs[0].shape[-1]
+    if bundle.manifest.labels is None:
+        return tuple(f"class {i}" for i in range(count))
+    try:
+        text = (bundle.path / bundle.manifest.labels).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{bundle.path}: labels cannot be read") from error
+    labels = tuple(text.splitlines())
+    if len(labels) != count:
+        raise BundleError(f"{bundle.path}: {len(labels)} labels for {count} classes")
+    return labels

@@ -1,0 +1,62 @@
+"""LiteRT: TFLite models, through ai-edge-litert or the older tflite-runtime."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phoneward.runtime.engines.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phoneward.spec import TensorSpec
+
+_PACKAGES = ("ai_edge_litert", "tflite_runtime")
+
+
+class LiteRTSession(Session):
+    """The classic interpreter with its default XNNPACK delegate.
+
+    tflite-runtime, all that an old board may have, has the same interface and is used where
+    ai-edge-litert is not installed.
+    """
+
+    def _load(self) -> None:
+        package = next(p for p in _PACKAGES if importlib.util.find_spec(p))
+        module = importlib.import_module(f"{package}.interpreter")
+        self._interpreter: Any = module.Interpreter(
+            model_path=str(self.path), num_threads=self.threads
+        )
+        self._interpreter.allocate_tensors()
+        self._in, self._out = self._indices()
+
+    def _run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        for index, array in zip(self._in, arrays, strict=True):
+            self._interpreter.set_tensor(index, array)
+        self._interpreter.invoke()
+        return [np.array(self._interpreter.get_tensor(index)) for index in self._out]
+
+    def _unload(self) -> None:
+        del self._interpreter
+
+    def _indices(self) -> tuple[list[int], list[int]]:
+        """Tensor numbers by signature name where the file has our names, else by position."""
+        interpreter = self._interpreter
+        details = interpreter.get_input_details(), interpreter.get_output_details()
+        signature = next(iter(interpreter.get_signature_list().values()), None)
+        if signature is None or set(signature["inputs"]) != {spec.name for spec in self.inputs}:
+            return [d["index"] for d in details[0]], [d["index"] for d in details[1]]
+        runner = interpreter.get_signature_runner()
+        return (
+            _by_name(runner.get_input_details(), self.inputs),
+            _by_name(runner.get_output_details(), self.outputs),
+        )
+
+
+def _by_name(details: Any, specs: Sequence[TensorSpec]) -> list[int]:
+    return [details[spec.name]["index"] for spec in specs]

@@ -1,0 +1,86 @@
+"""Image files to model input, as timm's evaluation transform does it, without torch."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from phoneward.errors import ImageError, InvalidSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phoneward.spec import ImageSpec, TensorSpec
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def load_image(path: Path) -> Image.Image:
+    """Read an image file as RGB, turned upright by its EXIF orientation.
+
+    Any mode that pillow reads works (grey, palette, CMYK, 16 bits, alpha: dropped).
+
+    Raises:
+        ImageError: missing, truncated, not an image, or large enough to be a decompression bomb.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                return _to_rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError as error:
+        raise ImageError(path, "no image format that pillow knows") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(path, "too many pixels") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(path, getattr(error, "strerror", None) or str(error)) from error
+
+
+def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[np.float32]:
+    """Scale the shorter side, crop the centre, and lay out as `tensor` asks.
+
+    Returns float32 RGB, 0 to 255, of shape (1, 3, H, W) or (1, H, W, 3).
+
+    The arithmetic is that of timm's `create_transform` (torchvision's Resize and CenterCrop on a
+    PIL image): the shorter side becomes `floor(size / crop_fraction)`, the longer one is
+    truncated, and half a pixel of the crop rounds to even.
+    """
+    if spec.height != spec.width:
+        raise InvalidSpec(f"images of {spec.height}x{spec.width} are not square")
+    scaled = _scale(image, int(spec.height / spec.crop_fraction), _FILTERS[spec.interpolation])
+    pixels = np.asarray(_crop(scaled, spec.height), np.float32)
+    if tensor.layout == "NCHW":
+        pixels = pixels.transpose(2, 0, 1)
+    elif tensor.layout != "NHWC":
+        raise InvalidSpec(f"tensor '{tensor.name}' of layout {tensor.layout} takes no image")
+    return np.ascontiguousarray(pixels[None])
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # pillow clips 16-bit greys at 255; scale them instead
+        values = np.asarray(image, np.float64)
+        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _scale(image: Image.Image, shorter: int, resampling: Any) -> Image.Image:
+    width, height = image.size
+    if width <= height:
+        size = shorter, int(shorter * height / width)
+    else:
+        size = int(shorter * width / height), shorter
+    return image if size == image.size else image.resize(size, resampling)
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    left = round((image.width - size) / 2.0)
+    top = round((image.height - size) / 2.0)
+    return image.crop((left, top, left + size, top + size))
