@@ -8,14 +8,13 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from phoneward.bundle import sha256_of
+from phoneward.bundle import sha256_of, staging_folder
 
 _CODE = ("phoneward.export", "phoneward.runtime")
 
@@ -75,8 +74,7 @@ class Cache:
     def put(self, key: str, folder: Path, names: Iterable[str], record: Mapping[str, Any]) -> None:
         """Store files of `folder` with a JSON record under `key`; an existing entry stays."""
         self.root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
-        try:
+        with staging_folder(self.root, ".new-") as staging:
             files = {}
             for name in names:
                 _copy(folder / name, staging / name)
@@ -85,8 +83,6 @@ class Cache:
             (staging / "entry.json").write_text(json.dumps(content), encoding="utf-8")
             if not (self.root / key).exists():
                 staging.rename(self.root / key)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _copy(source: Path, destination: Path) -> None:

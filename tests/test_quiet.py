@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +38,7 @@ def test_all_noise_is_in_the_log(tmp_path: Path) -> None:
 
 
 def test_descriptors_come_back_after_an_error(tmp_path: Path) -> None:
-    before = [os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)]
+    before = [Path(f"/proc/self/fd/{fd}").readlink() for fd in (1, 2)]
     with pytest.raises(KeyboardInterrupt), noise_to(tmp_path / "log"):
         raise KeyboardInterrupt
-    assert [os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)] == before
+    assert [Path(f"/proc/self/fd/{fd}").readlink() for fd in (1, 2)] == before

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
 from phoneward.apps.cli import demo, devices, doctor, export, models, run, verify
+from phoneward.apps.cli.interrupt import leave_nothing_behind
 from phoneward.errors import PhonewardError
 
-INTERRUPTED = 2
 # what the parser raises: of the package click or, in newer releases, of typer's own copy of it
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -41,7 +39,7 @@ for name, verb in VERBS.items():
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input or interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    leave_nothing_behind()
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -50,8 +48,6 @@ def main() -> NoReturn:
         code = _report(error.format_message(), error.exit_code, shown=True)
     except PhonewardError as error:
         code = _report(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _report("interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:
         code = 0
     sys.exit(code)
@@ -63,7 +59,3 @@ def _report(message: str, code: int, *, shown: bool = False) -> int:
     if "--json" in sys.argv:
         print(json.dumps({"error": message}))
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -190,6 +190,29 @@ def size_of(path: Path) -> int:
     return path.stat().st_size
 
 
+# Folders being filled right now. A signal that arrives inside a vendor's C++ cannot unwind the
+# stack, so an application that exits from a signal handler empties these by `discard_staging`.
+_STAGING: set[Path] = set()
+
+
+@contextmanager
+def staging_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a new folder in `parent` that is removed at the end unless it was renamed."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    _STAGING.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _STAGING.discard(folder)
+
+
+def discard_staging() -> None:
+    """Remove every folder that is being filled, for a process that is about to exit."""
+    for folder in tuple(_STAGING):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def staged_output(destination: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `destination` if the block ends without an error.
@@ -206,16 +229,11 @@ def staged_output(destination: Path, *, force: bool = False) -> Iterator[Path]:
     parent = destination.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=parent))
-    except OSError as error:
-        raise OutputError(f"cannot write to {parent}: {error.strerror}") from error
-    try:
-        yield staging
-        _replace(staging, destination)
+        with staging_folder(parent, f".{destination.name}-") as folder:
+            yield folder
+            _replace(folder, destination)
     except OSError as error:
         raise OutputError(f"cannot write {destination}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _replace(staging: Path, destination: Path) -> None:
@@ -223,10 +241,6 @@ def _replace(staging: Path, destination: Path) -> None:
     if not destination.exists():
         staging.rename(destination)
         return
-    old = staging.with_name(staging.name + ".old")
-    destination.rename(old)
-    staging.rename(destination)
-    if old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old)
-    else:
-        old.unlink()
+    with staging_folder(staging.parent, f".{destination.name}-") as grave:
+        destination.rename(grave / "old")
+        staging.rename(destination)
