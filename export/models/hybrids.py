@@ -63,11 +63,30 @@ class Hybrids:
         return tuple(str(info.index_to_description(i)) for i in range(_CLASSES))
 
 
+_FUSED = ("fuse_batch_norm", "mean_pool")
+
+# By architecture and format, in the order in which they are applied; `*` is every other format.
 REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "efficientformer": {"*": ()},
-    "efficientformerv2": {"*": ()},
-    "mobilevit": {"*": ()},
-    "mobilevitv2": {"*": ()},
+    "efficientformer": {
+        "*": ("fold_layer_scale", "merge_heads", "pool_mixer", "biased_attention", "fuse_conv_norm")
+    },
+    "efficientformerv2": {
+        "*": (
+            "fold_layer_scale",
+            "merge_heads",
+            "fuse_conv_norm",
+            "fuse_batch_norm",
+            "attention_maps",
+        )
+    },
+    "mobilevit": {
+        "*": (*_FUSED, "mobilevit_tokens", "mobilevit_rms"),
+        "coreml": (*_FUSED, "mobilevit_shuffle"),
+    },
+    "mobilevitv2": {
+        "*": (*_FUSED, "mobilevitv2_tokens"),
+        "coreml": (*_FUSED, "mobilevitv2_shuffle"),
+    },
     "mobilenet": {"*": ()},
     "efficientnet": {"*": ()},
 }
