@@ -23,11 +23,11 @@ from phoneward.errors import ConversionError, ParityError, PhonewardError
 from phoneward.export.backends import BACKENDS, About, Graph, Lowered
 from phoneward.export.cache import Cache, default_root, key_of, versions
 from phoneward.export.models import find
-from phoneward.export.quiet import noise_to
 from phoneward.export.recipe import Recipe
 from phoneward.export.request import ExportRequest
 from phoneward.export.weights import WeightsFile, load, resolve
 from phoneward.names import ParityStatus
+from phoneward.quiet import noise_to
 
 if TYPE_CHECKING:
     from torch import nn

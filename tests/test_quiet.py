@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from phoneward.export.quiet import noise_to
+from phoneward.quiet import noise_to
 
 _NOISY = """
 import logging, os, sys, warnings
 from pathlib import Path
-from phoneward.export.quiet import noise_to
+from phoneward.quiet import noise_to
 print("before")
 with noise_to(Path(sys.argv[1])):
     print("printed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,12 +30,14 @@ def command(
     from phoneward.export.pipeline import Options, export_bundle
     from phoneward.export.reference import photographs
     from phoneward.export.request import make_request
+    from phoneward.quiet import noise_to
 
     request = make_request(_MODEL, "pretrained", _DEVICES)
     with progress_bar(quiet=json_output) as progress:
         bundle = export_bundle(request, output, Options(force=True), progress)
     photo = next(path for path in photographs() if path.stem == "espresso")
-    answers = _classify(bundle, photo)
+    with noise_to(Path(os.devnull)):
+        answers = _classify(bundle, photo)
     if json_output:
         rows = [artifact_json(artifact, output) for artifact in bundle.manifest.artifacts]
         print_json({"bundle": str(output.absolute()), "artifacts": rows, "answers": answers})

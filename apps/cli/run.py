@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +29,16 @@ def command(
 ) -> None:
     """Classify images with the first artifact that can run here, or the one asked for."""
     from phoneward.bundle import Bundle
+    from phoneward.quiet import noise_to
     from phoneward.runtime.classifier import Classifier
 
     opened = Bundle.open(bundle)
-    with Classifier.open(
-        opened, engine=engine, format_name=format_name, precision=precision, threads=threads
-    ) as classifier:
+    with (
+        noise_to(Path(os.devnull)),
+        Classifier.open(
+            opened, engine=engine, format_name=format_name, precision=precision, threads=threads
+        ) as classifier,
+    ):
         answers = [(path, classifier.classify(path, top=5)) for path in images]
         used = classifier.engine
     if json_output:

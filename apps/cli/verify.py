@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,11 @@ def command(
     agrees; 1: an artifact does not; 2: the folder is no bundle, or a file of it has changed.
     """
     from phoneward.bundle import Bundle
+    from phoneward.quiet import noise_to
     from phoneward.runtime.parity import check_bundle
 
     opened = Bundle.open(bundle)
-    with progress_bar(quiet=json_output) as progress:
+    with progress_bar(quiet=json_output) as progress, noise_to(Path(os.devnull)):
         checked = [
             artifact.model_copy(update={"parity": parity})
             for artifact, parity in check_bundle(opened, threads=threads, progress=progress)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from phoneward.errors import EngineError
 from phoneward.runtime.engines.session import Session
 
 if TYPE_CHECKING:
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
 class ExecuTorchSession(Session):
     """The method `forward` of a program, with XNNPACK.
 
-    ExecuTorch has one thread pool a process: `threads` holds for every session of the process
-    until the next one is opened.
+    ExecuTorch has one thread pool a process, and loaded programs hold on to it: resetting it
+    under a live one hangs (ExecuTorch 1.5.1). So all sessions that are open at the same time have
+    the same number of threads, and asking for another is an `EngineError`.
     """
 
+    _open: ClassVar[int] = 0
+
     def _load(self) -> None:
-        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
         from executorch.runtime import Runtime, Verification
 
-        _unsafe_reset_threadpool(self.threads)
+        self._set_threads()
         # the program keeps the file's memory alive for its method
         self._program: Any = Runtime.get().load_program(
             self.path, verification=Verification.InternalConsistency
         )
         self._method: Any = self._program.load_method("forward")
+        ExecuTorchSession._open += 1
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         import torch
@@ -39,3 +43,20 @@ class ExecuTorchSession(Session):
 
     def _unload(self) -> None:
         del self._method, self._program
+        ExecuTorchSession._open -= 1
+
+    def _set_threads(self) -> None:
+        from executorch.extension.pybindings.portable_lib import (
+            _threadpool_get_thread_count,
+            _unsafe_reset_threadpool,
+        )
+
+        present = _threadpool_get_thread_count()
+        if present == self.threads:
+            return
+        if ExecuTorchSession._open:
+            raise EngineError(
+                f"ExecuTorch has one thread pool a process: close the sessions with {present} "
+                f"threads before opening one with {self.threads}"
+            )
+        _unsafe_reset_threadpool(self.threads)
