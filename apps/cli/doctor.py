@@ -32,6 +32,7 @@ class _Here:
 
     scope: Scope
     findings: tuple[Finding, ...]
+    engines: tuple[tuple[str, str | None], ...]  # name, why it cannot run here
     cache: Path
     cache_bytes: int
 
@@ -62,11 +63,13 @@ def command(
 
 def _look(scope: Scope) -> _Here:
     from phoneward.export.cache import default_root
+    from phoneward.runtime.engines import ENGINES, why_not
 
     cache = default_root()
     return _Here(
         scope=scope,
         findings=tuple(examine(scope, load_pieces())),
+        engines=tuple((name, why_not(name)) for name in ENGINES),
         cache=cache,
         cache_bytes=_bytes_in(cache),
     )
@@ -100,6 +103,10 @@ def _as_json(here: _Here) -> dict[str, Any]:
             }
             for finding in here.findings
         ],
+        "engines": [
+            {"name": name, "runs_here": reason is None, "reason": reason}
+            for name, reason in here.engines
+        ],
         "cache": {"path": str(here.cache), "bytes": here.cache_bytes},
         "install_all": _install_all(here.scope),
     }
@@ -121,6 +128,8 @@ def _print(here: _Here) -> None:
         for finding in here.findings
     ]
     print_table(f"Pieces for {here.scope.value}", columns, rows)
+    engines = [(name, "no" if reason else "yes", reason or "") for name, reason in here.engines]
+    print_table("Engines", ("engine", "runs here", "why not"), engines)
     print(f"Cache: {here.cache}  ({here.cache_bytes / 1e6:.1f} MB)")
     if here.problems:
         typer.echo(f"error: {'; '.join(here.problems)}", err=True)
