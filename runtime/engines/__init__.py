@@ -63,6 +63,8 @@ _BY_FORMAT = {
     "coreml": ("coreml",),
 }
 
+_ABSENT = "not installed"
+
 
 def engines_for(format_name: str) -> tuple[str, ...]:
     """Return the engines that can run a format on this machine, the preferred one first."""
@@ -81,7 +83,7 @@ def why_not(engine: str) -> str | None:
     if engine == "coreml" and sys.platform != "darwin":
         return "Core ML runs only on macOS and iOS"
     if not any(importlib.util.find_spec(package) for package in entry.packages):
-        return f"not installed; run: pip install 'phoneward[{entry.extra}]'"
+        return f"{_ABSENT}; run: pip install 'phoneward[{entry.extra}]'"
     return None
 
 
@@ -101,9 +103,8 @@ def open_session(
     """
     reason = why_not(engine)
     if reason is not None:
-        entry = ENGINES.entry(engine)
-        if "not installed" in reason:
-            raise MissingExtra(f"engine '{engine}'", entry.extra)
+        if reason.startswith(_ABSENT):
+            raise MissingExtra(f"engine '{engine}'", ENGINES.entry(engine).extra)
         raise EngineError(f"engine '{engine}': {reason}")
     if not path.exists():
         raise EngineError(f"{path}: no such file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,8 @@ from phoneward.runtime.engines.session import Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_IDENTIFIER = slice(4, 6), b"ET"
+
 
 class ExecuTorchSession(Session):
     """The method `forward` of a program, with XNNPACK.
@@ -22,18 +25,20 @@ class ExecuTorchSession(Session):
     the same number of threads, and asking for another is an `EngineError`.
     """
 
-    _open: ClassVar[int] = 0
+    # weak: a session that its owner lost without closing it no longer counts
+    _open: ClassVar[weakref.WeakSet[ExecuTorchSession]] = weakref.WeakSet()
 
     def _load(self) -> None:
         from executorch.runtime import Runtime, Verification
 
+        self._check_identifier()
         self._set_threads()
         # the program keeps the file's memory alive for its method
         self._program: Any = Runtime.get().load_program(
             self.path, verification=Verification.InternalConsistency
         )
         self._method: Any = self._program.load_method("forward")
-        ExecuTorchSession._open += 1
+        self._open.add(self)
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         import torch
@@ -43,7 +48,14 @@ class ExecuTorchSession(Session):
 
     def _unload(self) -> None:
         del self._method, self._program
-        ExecuTorchSession._open -= 1
+        self._open.discard(self)
+
+    def _check_identifier(self) -> None:
+        # ExecuTorch 1.5.1 ends the process over an identifier that is not UTF-8
+        place, expected = _IDENTIFIER
+        with self.path.open("rb") as stream:
+            if stream.read(8)[place] != expected:
+                raise EngineError(f"{self.path}: not an ExecuTorch program")
 
     def _set_threads(self) -> None:
         from executorch.extension.pybindings.portable_lib import (
@@ -54,7 +66,7 @@ class ExecuTorchSession(Session):
         present = _threadpool_get_thread_count()
         if present == self.threads:
             return
-        if ExecuTorchSession._open:
+        if self._open:
             raise EngineError(
                 f"ExecuTorch has one thread pool a process: close the sessions with {present} "
                 f"threads before opening one with {self.threads}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phoneward.errors import EngineError
 from phoneward.runtime.engines.session import Session
 
 if TYPE_CHECKING:
@@ -47,16 +48,21 @@ class LiteRTSession(Session):
     def _indices(self) -> tuple[list[int], list[int]]:
         """Tensor numbers by signature name where the file has our names, else by position."""
         interpreter = self._interpreter
-        details = interpreter.get_input_details(), interpreter.get_output_details()
-        signature = next(iter(interpreter.get_signature_list().values()), None)
-        if signature is None or set(signature["inputs"]) != {spec.name for spec in self.inputs}:
-            return [d["index"] for d in details[0]], [d["index"] for d in details[1]]
-        runner = interpreter.get_signature_runner()
+        by_position = interpreter.get_input_details(), interpreter.get_output_details()
+        by_name: tuple[Any, Any] = ({}, {})
+        if len(interpreter.get_signature_list()) == 1:
+            runner = interpreter.get_signature_runner()
+            by_name = runner.get_input_details(), runner.get_output_details()
         return (
-            _by_name(runner.get_input_details(), self.inputs),
-            _by_name(runner.get_output_details(), self.outputs),
+            _ordered(self.inputs, by_position[0], by_name[0]),
+            _ordered(self.outputs, by_position[1], by_name[1]),
         )
 
 
-def _by_name(details: Any, specs: Sequence[TensorSpec]) -> list[int]:
-    return [details[spec.name]["index"] for spec in specs]
+def _ordered(specs: Sequence[TensorSpec], by_position: Any, by_name: Any) -> list[int]:
+    names = [spec.name for spec in specs]
+    if set(by_name) == set(names):
+        return [by_name[name]["index"] for name in names]
+    if len(by_position) != len(names):
+        raise EngineError(f"the file has {len(by_position)} tensors where {names} are meant")
+    return [detail["index"] for detail in by_position]

@@ -60,17 +60,24 @@ class Session(ABC):
             raise TensorMismatch(f"takes the tensors {', '.join(names)}; got {', '.join(tensors)}")
         for spec in self.inputs:
             spec.check(tensors[spec.name])
-        arrays = [np.ascontiguousarray(tensors[name]) for name in names]
+        # engines want plain memory; torch also wants to be allowed to write to it
+        arrays = [np.require(tensors[name], requirements=("C", "W")) for name in names]
         try:
             results = self._run(arrays)
         except Exception as error:
             raise EngineError(f"{self.path}: failed: {_first_line(error)}") from error
+        return self._named(results)
+
+    def _named(self, results: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if len(results) != len(self.outputs):
             raise EngineError(
                 f"{self.path}: returned {len(results)} outputs, not {len(self.outputs)}"
             )
         for spec, result in zip(self.outputs, results, strict=True):
-            spec.check(result)
+            try:
+                spec.check(result)
+            except TensorMismatch as error:
+                raise EngineError(f"{self.path} is not what its manifest says: {error}") from error
         return {spec.name: array for spec, array in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
