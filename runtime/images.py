@@ -16,28 +16,38 @@ if TYPE_CHECKING:
 
     from phoneward.spec import ImageSpec, TensorSpec
 
+_MOST_UNEQUAL = 100
+_TOP16 = 65535
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def load_image(path: Path) -> Image.Image:
     """Read an image file as RGB, turned upright by its EXIF orientation.
 
-    Any mode that pillow reads works (grey, palette, CMYK, 16 bits, alpha: dropped).
+    Grey, palette, CMYK and 16-bit images work; alpha is dropped. Pixels of 32 bits do not: their
+    range is not in the file.
 
     Raises:
-        ImageError: missing, truncated, not an image, or large enough to be a decompression bomb.
+        ImageError: missing, truncated, not an image, so large as to be a decompression bomb, or
+            one side more than 100 times the other (scaling the shorter one would be the bomb).
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata beside sound pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
+                if max(opened.size) > _MOST_UNEQUAL * min(opened.size):
+                    raise ImageError(path, f"{opened.width}x{opened.height} is a line")
                 return _to_rgb(ImageOps.exif_transpose(opened))
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(path, "no image format that pillow knows") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(path, "too many pixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(path, getattr(error, "strerror", None) or str(error)) from error
+    except Exception as error:  # pillow's readers raise anything over damaged bytes
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(path, reason) from error
 
 
 def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[np.float32]:
@@ -61,11 +71,14 @@ def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        # pillow clips 16-bit greys at 255; scale them instead
-        values = np.asarray(image, np.float64)
-        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-        image = Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("pixels of 32 bits")
+    if image.mode.startswith("I"):
+        # pillow clips 16-bit greys at 255; older versions read them as 32-bit integers
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > _TOP16:
+            raise ValueError("pixels of 32 bits")
+        image = Image.fromarray((values / _TOP16 * 255).round().astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
