@@ -7,7 +7,6 @@ held to thresholds. The same code is the gate of `export` and the check of `veri
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from phoneward.spec import TensorSpec
 
     Arrays = Mapping[str, NDArray[Any]]
+
+_STACKED_IMAGES = 5
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,39 @@ class Reference:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return cls({name: archive[name] for name in archive.files})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # numpy and zipfile raise anything over damaged bytes
             raise BundleError(f"{path}: not a readable reference file") from error
 
     def real(self, stage: str) -> NDArray[np.bool_]:
         """Which samples of a stage are photographs, shape (samples,)."""
-        return np.asarray(self._get(f"{stage}/real"), np.bool_)
+        real = self._get(f"{stage}/real")
+        if real.dtype != np.bool_ or real.ndim != 1 or not len(real):
+            raise BundleError(f"'{stage}/real' of the reference file is no list of yes and no")
+        return real
 
     def inputs(self, stage: str, tensor: TensorSpec) -> NDArray[Any]:
-        """Samples of an input in the layout and dtype of `tensor`, shape (samples, *shape)."""
-        stored = self._get(f"{stage}/input/{tensor.name}")
-        if tensor.layout == "NHWC":
-            stored = np.moveaxis(stored, 2, -1)
-        return stored.astype(tensor.dtype)
+        """Samples of an input in the layout and dtype of `tensor`, shape (samples, *shape).
+
+        Like `outputs`, raises `BundleError` if the file has none, or of another shape or number.
+        """
+        return self._samples(stage, "input", tensor).astype(tensor.dtype)
 
     def outputs(self, stage: str, tensor: TensorSpec) -> NDArray[Any]:
         """PyTorch's answers in the layout of `tensor`, shape (samples, *shape)."""
-        stored = self._get(f"{stage}/output/{tensor.name}")
-        return np.moveaxis(stored, 2, -1) if tensor.layout == "NHWC" else stored
+        return self._samples(stage, "output", tensor)
+
+    def _samples(self, stage: str, side: str, tensor: TensorSpec) -> NDArray[Any]:
+        key = f"{stage}/{side}/{tensor.name}"
+        stored = self._get(key)
+        if tensor.layout == "NHWC" and stored.ndim == _STACKED_IMAGES:
+            stored = np.moveaxis(stored, 2, -1)
+        expected = (len(self.real(stage)), *tensor.shape)
+        if stored.shape != expected or stored.dtype.kind not in "fiu":
+            raise BundleError(
+                f"'{key}' of the reference file is {stored.dtype} of shape {stored.shape}, "
+                f"not numbers of shape {expected}"
+            )
+        return stored
 
     def _get(self, key: str) -> NDArray[Any]:
         try:
@@ -130,22 +147,30 @@ def check_artifact(
 
 
 def judge(artifact: Artifact, reference: Reference, answers: Arrays, engine: str) -> Parity:
-    """Compare answers (by output name, stacked over samples) with PyTorch's."""
+    """Compare answers (by output name, stacked over samples) with PyTorch's.
+
+    An output with a value that is not finite fails; no figures are given for it, and its `reason`
+    names it. Outputs of layout NC are scores of classes: their top class must agree on the
+    photographs, and without photographs nothing is proved, which fails too.
+    """
     thresholds = THRESHOLDS[artifact.precision]
     real = reference.real(artifact.stage)
-    figures, agreement = [], None
+    figures: list[OutputParity] = []
+    reasons: list[str] = []
+    agreements: list[float] = []
     for tensor in artifact.outputs:
-        expected = reference.outputs(artifact.stage, tensor)
-        figures.append(compare(tensor.name, expected, answers[tensor.name]))
-        if tensor.layout == "NC":
-            agreement = top1_agreement(expected[real], answers[tensor.name][real], thresholds.tie)
-    reasons = [
-        f"{f.output}: relative error {f.relative_error:.1e} over {thresholds.relative_error:.0e}"
-        for f in figures
-        if not f.relative_error <= thresholds.relative_error
-    ]
-    if agreement is not None and agreement < thresholds.top1_agreement:
-        reasons.append(f"top-1 agreement {agreement:.0%} on {int(real.sum())} photographs")
+        expected, got = reference.outputs(artifact.stage, tensor), answers[tensor.name]
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            whose = "the artifact" if np.isfinite(expected).all() else "PyTorch"
+            reasons.append(f"{tensor.name}: not all values of {whose} are finite")
+            continue
+        figures.append(compare(tensor.name, expected, got))
+        if tensor.layout == "NC" and real.any():
+            agreements.append(top1_agreement(expected[real], got[real], thresholds.tie))
+        elif tensor.layout == "NC":
+            reasons.append(f"{tensor.name}: no photographs to compare the top class on")
+    agreement = min(agreements, default=None)
+    reasons += _misses(figures, agreement, thresholds, int(real.sum()))
     return Parity(
         status=ParityStatus.FAILED if reasons else ParityStatus.OK,
         engine=engine,
@@ -157,36 +182,56 @@ def judge(artifact: Artifact, reference: Reference, answers: Arrays, engine: str
 
 
 def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParity:
-    """Measure one output over all samples; not-a-number anywhere counts as an infinite error."""
-    difference = got.astype(np.float64) - expected.astype(np.float64)
+    """Measure one output over all samples; arrays of one shape, all values finite.
+
+    A constant answer of PyTorch's has no range: its magnitude stands in for it, and 1 for the
+    magnitude of zeros. The figures are finite, so that JSON can hold them.
+
+    Raises:
+        ValueError: the shapes differ, there are no values, or one is not finite.
+    """
+    if expected.shape != got.shape or not expected.size:
+        raise ValueError(f"'{name}': cannot compare shapes {expected.shape} and {got.shape}")
+    truth = expected.astype(np.float64)
+    difference = got.astype(np.float64) - truth
     if not np.isfinite(difference).all():
-        return OutputParity(
-            output=name, max_abs_error=math.inf, relative_error=math.inf, snr_db=None
-        )
+        raise ValueError(f"'{name}': values that are not finite cannot be compared")
     largest = float(np.abs(difference).max())
-    span = float(expected.max() - expected.min())
+    span = float(truth.max() - truth.min()) or float(np.abs(truth).max()) or 1.0
     noise = float(np.square(difference).sum())
-    signal = float(np.square(expected.astype(np.float64)).sum())
+    signal = max(float(np.square(truth).sum()), _SMALLEST)
     return OutputParity(
         output=name,
         max_abs_error=largest,
-        relative_error=largest / span if span else (math.inf if largest else 0.0),
-        snr_db=10 * math.log10(signal / noise) if noise and signal else None,
+        relative_error=largest / span,
+        snr_db=10 * (math.log10(signal) - math.log10(noise)) if noise else None,
     )
 
 
-def top1_agreement(expected: NDArray[Any], got: NDArray[Any], tie: float) -> float | None:
-    """Share of samples whose best class is PyTorch's; None without samples.
+def top1_agreement(expected: NDArray[Any], got: NDArray[Any], tie: float) -> float:
+    """Share of samples, of which there is at least one, whose best class is PyTorch's.
 
-    A class that PyTorch scores within `tie` of the sample's range of its best counts as its best.
+    Near ties agree: a class counts as PyTorch's best if PyTorch scores it within `tie` of that
+    sample's range of scores below its best.
     """
-    if not len(expected):
-        return None
     scores = expected.reshape(len(expected), -1).astype(np.float64)
     chosen = got.reshape(len(got), -1).argmax(axis=1)
     allowed = tie * (scores.max(axis=1) - scores.min(axis=1))
     lost = scores.max(axis=1) - scores[np.arange(len(scores)), chosen]
     return float((lost <= allowed).mean())
+
+
+def _misses(
+    figures: list[OutputParity], agreement: float | None, limits: Thresholds, photographs: int
+) -> list[str]:
+    misses = [
+        f"{f.output}: relative error {f.relative_error:.1e} over {limits.relative_error:.0e}"
+        for f in figures
+        if not f.relative_error <= limits.relative_error
+    ]
+    if agreement is not None and not agreement >= limits.top1_agreement:
+        misses.append(f"top-1 agreement {agreement:.0%} on {photographs} photographs")
+    return misses
 
 
 def _answers(session: Session, artifact: Artifact, reference: Reference) -> Arrays:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from phoneward.export.models.normalize import Normalized
+
 if TYPE_CHECKING:
     from phoneward.export.backends import Graph
 
@@ -18,13 +20,23 @@ class _Halved(nn.Module):
         super().__init__()
         self.body = body
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         halves = [x.to(torch.float16) if x.is_floating_point() else x for x in inputs]
         outputs = self.body(*halves)
-        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        if isinstance(outputs, Tensor):
+            return outputs.to(torch.float32)
         return tuple(y.to(torch.float32) if y.is_floating_point() else y for y in outputs)
 
 
 def halved(graph: Graph) -> Graph:
-    """Return a copy of the graph with fp16 weights and activations; the original stays fp32."""
-    return dataclasses.replace(graph, module=_Halved(copy.deepcopy(graph.module).half()).eval())
+    """Return a copy of the graph with fp16 weights and activations; the original stays fp32.
+
+    Image normalisation stays in float32: rounding 1/255 to half precision would shift every
+    pixel the same way.
+    """
+    module = copy.deepcopy(graph.module)
+    if isinstance(module, Normalized):
+        module.body = _Halved(module.body.half())
+    else:
+        module = _Halved(module.half())
+    return dataclasses.replace(graph, module=module.eval())

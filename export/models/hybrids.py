@@ -87,8 +87,11 @@ REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "*": (*_FUSED, "mobilevitv2_tokens"),
         "coreml": (*_FUSED, "mobilevitv2_shuffle"),
     },
-    "mobilenet": {"*": ()},
-    "efficientnet": {"*": ()},
+    "mobilenet": {
+        "*": ("fuse_mobile_norm", "mean_pool"),
+        "executorch": ("fuse_mobile_norm", "mean_pool", "hard_activations"),
+    },
+    "efficientnet": {"*": ("fuse_mobile_norm", "mean_pool")},
 }
 
 HYBRIDS = Hybrids()

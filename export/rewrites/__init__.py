@@ -29,6 +29,8 @@ REWRITES: Registry[Rewrite] = Registry(
         for name in (
             "fuse_batch_norm",
             "mean_pool",
+            "fuse_mobile_norm",
+            "hard_activations",
             "mobilevit_tokens",
             "mobilevit_rms",
             "mobilevitv2_tokens",
