@@ -46,6 +46,7 @@ class TFLiteBackend:
         """Write a model with the signature `serving_default`."""
         import litert_torch
 
+        from phoneward.export.backends.tflite_delegation import delegation_of
         from phoneward.export.backends.tflite_metadata import with_metadata
         from phoneward.export.backends.trace import example_inputs
 
@@ -59,7 +60,7 @@ class TFLiteBackend:
         if recipe.precision is Precision.FP16:
             content = _half_weights(content)
         out.write_bytes(with_metadata(content, graph.about, inputs, outputs))
-        return Lowered(inputs, outputs)
+        return Lowered(inputs, outputs, delegation_of(out))
 
 
 def _channel_last(
