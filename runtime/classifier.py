@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.errors import BundleError, EngineError
+from phoneward.bundle import sha256_of
+from phoneward.errors import ArtifactChanged, BundleError, EngineError
 from phoneward.runtime.engines import ENGINES, engines_for, format_of, open_session, why_not
 from phoneward.runtime.images import load_image, prepare
 
@@ -55,7 +56,8 @@ class Classifier:
         Raises:
             UnknownName: no such engine.
             BundleError: the bundle has no artifact of that format and precision, or it is not
-                a classifier's.
+                a classifier's, or a file is missing.
+            ArtifactChanged: the artifact or the labels are not what was exported.
             EngineError, MissingExtra: it has one, and it cannot be run here.
         """
         if engine is not None:
@@ -70,15 +72,24 @@ class Classifier:
         stage = bundle.stage(artifact.stage)
         if stage.image is None or artifact.outputs[0].layout != "NC":
             raise BundleError(f"{bundle.path} holds no classifier")
+        labels = _labels(bundle, artifact)
         path = bundle.file(artifact)
+        _check_unchanged(path, artifact.sha256)
         session = open_session(chosen, path, artifact.inputs, artifact.outputs, threads)
-        return cls(session, chosen, stage.image, _labels(bundle, artifact))
+        return cls(session, chosen, stage.image, labels)
 
     def classify(self, path: Path, top: int = 5) -> tuple[Label, ...]:
-        """Return the `top` labels of an image file, best first; raises `ImageError`."""
+        """Return the `top` labels of an image file, best first.
+
+        Raises:
+            ImageError: the file is no readable image.
+            EngineError: the session is closed, the engine failed, or its logits are not finite.
+        """
         tensor = self._session.inputs[0]
         image = prepare(load_image(path), self._image, tensor)
         logits = next(iter(self._session({tensor.name: image}).values()))[0].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise EngineError(f"{self._session.path}: not all logits are finite")
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
         best = np.argsort(-scores, kind="stable")[:top]
@@ -119,11 +130,22 @@ def _labels(bundle: Bundle, artifact: Artifact) -> tuple[str, ...]:
     count = artifact.outputs[0].shape[-1]
     if bundle.manifest.labels is None:
         return tuple(f"class {i}" for i in range(count))
+    path = bundle.path / bundle.manifest.labels
+    if bundle.manifest.labels_sha256 is not None:
+        _check_unchanged(path, bundle.manifest.labels_sha256)
     try:
-        text = (bundle.path / bundle.manifest.labels).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{bundle.path}: labels cannot be read") from error
-    labels = tuple(text.splitlines())
+        raise BundleError(f"{path}: labels cannot be read") from error
+    labels = tuple(text.removesuffix("\n").split("\n"))
     if len(labels) != count:
         raise BundleError(f"{bundle.path}: {len(labels)} labels for {count} classes")
     return labels
+
+
+def _check_unchanged(path: Path, expected: str) -> None:
+    # engines trust what they read: some end the process over damaged bytes
+    if not path.exists():
+        raise BundleError(f"{path} is missing from the bundle")
+    if sha256_of(path) != expected:
+        raise ArtifactChanged(path)

@@ -37,7 +37,7 @@ class Thresholds:
 
     `relative_error` bounds the largest absolute error over the range of PyTorch's output;
     `top1_agreement` is the share of photographs whose top class must be PyTorch's; a class whose
-    PyTorch score is within `tie` of the output's range of the best one counts as the top class.
+    PyTorch score is within `tie` of its sample's range of the best one counts as the top class.
     """
 
     relative_error: float
@@ -62,7 +62,7 @@ class Reference:
     def load(cls, path: Path) -> Reference:
         """Read the file; raises `BundleError` if it is not whole."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return cls({name: archive[name] for name in archive.files})
         except Exception as error:  # numpy and zipfile raise anything over damaged bytes
             raise BundleError(f"{path}: not a readable reference file") from error

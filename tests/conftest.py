@@ -1,26 +1,59 @@
-"""Small real models that several test files run: one network, converted to every format.
+"""Small real artifacts that several test files run, made once a session.
 
-The network is not symmetrical on purpose: two inputs and two outputs of different shapes and one
-pair of the same shape, so that a swap of names, order or axes changes the numbers.
+`samples` is one network in every format that this machine can run. It has two inputs and three
+outputs, two of one shape and none in alphabetical order, so that a swap of names, of order or of
+axes changes the numbers. `bundle` is a small classifier's whole bundle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from phoneward.spec import TensorSpec
+from phoneward.bundle import (
+    MANIFEST,
+    Artifact,
+    Bundle,
+    Manifest,
+    Parity,
+    Stage,
+    Weights,
+    sha256_of,
+    size_of,
+)
+from phoneward.names import ParityStatus, Precision
+from phoneward.runtime.images import load_image, prepare
+from phoneward.spec import ImageSpec, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
 
+ROOT = Path(__file__).parent.parent
 CLASSES = 10
+INPUTS = (
+    TensorSpec(name="image", shape=(1, 3, 32, 32), layout="NCHW"),
+    TensorSpec(name="bias", shape=(1, CLASSES), layout="NC"),
+)
+OUTPUTS = (
+    TensorSpec(name="zz_logits", shape=(1, CLASSES), layout="NC"),
+    TensorSpec(name="aa_plain", shape=(1, CLASSES), layout="NC"),
+    TensorSpec(name="map", shape=(1, 8, 16, 16), layout="NCHW"),
+)
+STAGE = Stage(
+    name="classify",
+    inputs=(INPUTS[0],),
+    outputs=(TensorSpec(name="logits", shape=(1, CLASSES), layout="NC"),),
+    image=ImageSpec(height=32, width=32, crop_fraction=0.875),
+)
+CHANNELS_LAST = TensorSpec(name="image", shape=(1, 32, 32, 3), layout="NHWC")
+SUFFIXES = {"tflite": ".tflite", "executorch": ".pte", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -34,18 +67,59 @@ class Sample:
     expected: Arrays
 
 
-INPUTS = (
-    TensorSpec(name="image", shape=(1, 3, 32, 32), layout="NCHW"),
-    TensorSpec(name="bias", shape=(1, CLASSES), layout="NC"),
-)
-OUTPUTS = (
-    TensorSpec(name="zz_logits", shape=(1, CLASSES), layout="NC"),
-    TensorSpec(name="aa_plain", shape=(1, CLASSES), layout="NC"),
-    TensorSpec(name="map", shape=(1, 8, 16, 16), layout="NCHW"),
-)
+def lower(format_name: str, model: Any, stage: Stage, path: Path) -> None:
+    """Convert a module whose inputs and outputs are those of `stage`."""
+    import torch
+
+    from phoneward.quiet import noise_to
+
+    example = tuple(torch.rand(spec.shape) for spec in stage.inputs)
+    with noise_to(path.with_suffix(".log")):
+        path.write_bytes(_CONVERTERS[format_name](model, example, stage))
 
 
-def _network() -> Any:
+def _to_tflite(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
+    import tempfile
+
+    import litert_torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        litert_torch.convert(model, example).export(f"{folder}/model.tflite")
+        return Path(folder, "model.tflite").read_bytes()
+
+
+def _to_executorch(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    edge = to_edge_transform_and_lower(
+        torch.export.export(model, example), partitioner=[XnnpackPartitioner()]
+    )
+    return bytes(edge.to_executorch().buffer)
+
+
+def _to_onnx(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
+    import torch
+
+    program = torch.onnx.export(
+        model,
+        example,
+        input_names=[spec.name for spec in stage.inputs],
+        output_names=[spec.name for spec in stage.outputs],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+_CONVERTERS = {"tflite": _to_tflite, "executorch": _to_executorch, "onnx": _to_onnx}
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
+    """The network of two inputs in every format that this machine can run, by format."""
     import torch
     from torch import nn
 
@@ -61,66 +135,128 @@ def _network() -> Any:
             return plain + bias, plain, features
 
     torch.manual_seed(0)
-    return Network().eval()
+    model, example = Network().eval(), [torch.rand(spec.shape) for spec in INPUTS]
+    with torch.no_grad():
+        answers = model(*example)
+    folder = tmp_path_factory.mktemp("samples")
+    made = {}
+    for name, suffix in SUFFIXES.items():
+        path = folder / f"network{suffix}"
+        lower(name, model, Stage(name="network", inputs=INPUTS, outputs=OUTPUTS), path)
+        made[name] = Sample(path, INPUTS, OUTPUTS, named(INPUTS, example), named(OUTPUTS, answers))
+    return made
 
 
-def _to_tflite(model: Any, example: tuple[Any, ...], path: Path) -> None:
-    import litert_torch
-
-    litert_torch.convert(model, example).export(str(path))
-
-
-def _to_executorch(model: Any, example: tuple[Any, ...], path: Path) -> None:
-    import torch
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
-    edge = to_edge_transform_and_lower(
-        torch.export.export(model, example), partitioner=[XnnpackPartitioner()]
-    )
-    path.write_bytes(edge.to_executorch().buffer)
-
-
-def _to_onnx(model: Any, example: tuple[Any, ...], path: Path) -> None:
-    import torch
-
-    program = torch.onnx.export(
-        model,
-        example,
-        input_names=[spec.name for spec in INPUTS],
-        output_names=[spec.name for spec in OUTPUTS],
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    path.write_bytes(program.model_proto.SerializeToString())
-
-
-_CONVERTERS = {"tflite": _to_tflite, "executorch": _to_executorch, "onnx": _to_onnx}
+def named(specs: Sequence[TensorSpec], tensors: Iterable[Any]) -> Arrays:
+    return {spec.name: tensor.numpy() for spec, tensor in zip(specs, tensors, strict=True)}
 
 
 @pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
-    """The network in every format that this machine can run, by the format's name."""
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small classifier as TFLite (channels last), ExecuTorch, ONNX, and what no one here runs."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_bundle(folder)
+    return Bundle.open(folder)
+
+
+def write_bundle(folder: Path) -> None:
     import torch
 
-    from phoneward.quiet import noise_to
-
-    folder = tmp_path_factory.mktemp("samples")
-    model = _network()
-    example = torch.rand(1, 3, 32, 32), torch.rand(1, CLASSES)
+    torch.manual_seed(0)
+    model = _classifier()
+    images, real = _reference_images()
     with torch.no_grad():
-        answers = model(*example)
-    made = {}
-    for name, convert in _CONVERTERS.items():
-        path = folder / f"network.{name}"
-        with noise_to(folder / f"{name}.log"):
-            convert(model, example, path)
-        made[name] = Sample(
-            path,
-            INPUTS,
-            OUTPUTS,
-            {spec.name: tensor.numpy() for spec, tensor in zip(INPUTS, example, strict=True)},
-            {spec.name: tensor.numpy() for spec, tensor in zip(OUTPUTS, answers, strict=True)},
-        )
-    return made
+        answers = [model(torch.from_numpy(image.astype(np.float32))).numpy() for image in images]
+    np.savez(
+        folder / "reference.npz",
+        **{
+            "classify/input/image": images,
+            "classify/output/logits": np.stack(answers),
+            "classify/real": real,
+        },
+    )
+    (folder / "labels.txt").write_text("".join(f"thing {i}\n" for i in range(CLASSES)))
+    artifacts = []
+    for name, suffix in SUFFIXES.items():
+        path = folder / f"classify{suffix}"
+        last = name == "tflite"
+        stage = STAGE.model_copy(update={"inputs": (CHANNELS_LAST,)}) if last else STAGE
+        lower(name, _channels_last(model) if last else model, stage, path)
+        artifacts.append(artifact(path, name, stage))
+    unknown = folder / "classify.none"
+    unknown.write_bytes(b"nothing here reads this")
+    artifacts.append(artifact(unknown, "none", STAGE))
+    write_manifest(folder, artifacts)
+
+
+def artifact(path: Path, format_name: str, stage: Stage) -> Artifact:
+    return Artifact(
+        stage="classify",
+        format=format_name,
+        precision=Precision.FP32,
+        path=path.name,
+        bytes=size_of(path),
+        sha256=sha256_of(path),
+        inputs=stage.inputs,
+        outputs=stage.outputs,
+        parity=Parity(status=ParityStatus.NOT_EXECUTED, reason="not measured yet"),
+    )
+
+
+def write_manifest(folder: Path, artifacts: Sequence[Artifact]) -> None:
+    manifest = Manifest(
+        model="tiny",
+        family="tests",
+        weights=Weights(kind="random", source="seed 0", seed=0),
+        devices=(),
+        stages=(STAGE,),
+        artifacts=tuple(artifacts),
+        labels="labels.txt",
+        labels_sha256=sha256_of(folder / "labels.txt"),
+        reference="reference.npz",
+        reference_sha256=sha256_of(folder / "reference.npz"),
+        tools={},
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def _classifier() -> Any:
+    from torch import nn
+
+    class Normalise(nn.Module):
+        def forward(self, image: Any) -> Any:
+            return (image - 127.5) / 60
+
+    return nn.Sequential(
+        Normalise(),
+        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        nn.Hardswish(),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1, groups=16),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, CLASSES),
+    ).eval()
+
+
+def _channels_last(model: Any) -> Any:
+    from torch import nn
+
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, image: Any) -> Any:
+            return self.model(image.permute(0, 3, 1, 2))
+
+    return ChannelsLast().eval()
+
+
+def _reference_images() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    photos = sorted((ROOT / "export" / "photos").glob("*.jpg"))
+    assert STAGE.image is not None
+    real = [prepare(load_image(path), STAGE.image, INPUTS[0]).astype(np.uint8) for path in photos]
+    noise = np.random.default_rng(0).integers(0, 256, (2, 1, 3, 32, 32), np.uint8)
+    images = np.concatenate([np.stack(real), noise])
+    return images, np.arange(len(images)) < len(real)
