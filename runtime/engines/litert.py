@@ -24,7 +24,9 @@ class LiteRTSession(Session):
     """The classic interpreter with its default XNNPACK delegate.
 
     tflite-runtime, all that an old board may have, has the same interface and is used where
-    ai-edge-litert is not installed.
+    ai-edge-litert is not installed. It trusts its files: 2.14 ends the process over a truncated
+    or damaged one, where ai-edge-litert raises. `Classifier` and `check_bundle` therefore compare
+    checksums first; whoever opens sessions directly on such a board must do the same.
     """
 
     def _load(self) -> None:
