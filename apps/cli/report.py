@@ -8,6 +8,7 @@ from typing import Any
 
 from phoneward.apps.cli.output import print_table
 from phoneward.bundle import Artifact, Delegation, Parity
+from phoneward.names import ParityStatus
 
 _COLUMNS = (
     "stage",
@@ -48,6 +49,9 @@ def print_artifacts(artifacts: Sequence[Artifact]) -> None:
             )
         )
     print_table("Artifacts against PyTorch", _COLUMNS, rows)
+    for artifact in artifacts:
+        if artifact.parity.reason and artifact.parity.status is ParityStatus.FAILED:
+            print(f"{artifact.format}-{artifact.precision}: {artifact.parity.reason}")
 
 
 def _worst(parity: Parity) -> str:
