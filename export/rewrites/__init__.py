@@ -41,7 +41,10 @@ REWRITES: Registry[Rewrite] = Registry(
             "merge_heads",
             "pool_mixer",
             "biased_attention",
+            "efficientformer_rms",
             "attention_maps",
+            "attention_maps_conv",
+            "fold_hard_sigmoid",
         )
     },
 )
