@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from phoneward.bundle import (
     size_of,
     staged_output,
 )
-from phoneward.errors import ConversionError, ParityError, PhonewardError
+from phoneward.errors import ConversionError, MissingExtra, ParityError, PhonewardError
 from phoneward.export.backends import BACKENDS, About, Graph, Lowered
 from phoneward.export.cache import Cache, default_root, key_of, versions
 from phoneward.export.models import find
@@ -116,6 +117,9 @@ class _Job:
 
     def modules(self) -> Mapping[str, nn.Module]:
         if not self._modules:
+            for package in ("torch", "timm"):
+                if importlib.util.find_spec(package) is None:
+                    raise MissingExtra(package, "export")
             with noise_to(self.folder / "logs" / "build.log"):
                 self._modules = self.family.build(self.card, load(self.weights))
         return self._modules

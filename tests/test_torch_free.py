@@ -170,9 +170,6 @@ def test_an_engine_without_an_artifact_is_told_what_there_is(
     assert "it has: tflite-fp32, tflite-fp16" in result.stderr
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="exporting without torch ends in a traceback"
-)
 def test_exporting_says_what_to_install(board: Path, tmp_path: Path) -> None:
     command = ["phoneward", "export", "mobilenetv3_small_100", "--weights", "random"]
     command += ["--format", "tflite", "--output", "out"]
