@@ -143,7 +143,7 @@ class _Job:
     def make_artifact(self, stage: Stage, recipe: Recipe) -> Artifact:
         """Take an artifact from the cache, or convert it and measure its parity."""
         backend = BACKENDS.get(recipe.format)
-        rewrites = self.family.rewrites(self.card, recipe.format)
+        rewrites = self.family.rewrites(self.card, recipe)
         identity = self._identity((*backend.distributions, *_ENGINE_DISTRIBUTIONS, "timm"))
         key = key_of({"recipe": recipe, "rewrites": rewrites, "stage": stage.name, **identity})
         if self.cache is not None and (record := self.cache.take(key, self.folder)) is not None:

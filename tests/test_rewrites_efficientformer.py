@@ -25,12 +25,10 @@ PLANS = [
     ("efficientformer_l1", V1_RMS),
     ("efficientformerv2_s0", V2),
     ("efficientformerv2_s0", V2_CONV),
-    ("mobilenetv3_small_100", ("fold_hard_sigmoid",)),
 ]
 LARGER = [
     *((f"efficientformer_{size}", plan) for size in ("l3", "l7") for plan in (V1, V1_RMS)),
     *((f"efficientformerv2_{size}", plan) for size in ("s1", "s2", "l") for plan in (V2, V2_CONV)),
-    ("mobilenetv3_large_100", ("fold_hard_sigmoid",)),
 ]
 SMALLEST = [
     pytest.param("efficientformer_l1", V1, id="v1"),
@@ -42,7 +40,6 @@ SMALLEST = [
 DELEGATED = [
     pytest.param("efficientformer_l1", V1_RMS, id="v1"),
     pytest.param("efficientformerv2_s0", V2, id="v2"),
-    pytest.param("mobilenetv3_small_100", ("fold_hard_sigmoid",), id="mobilenetv3"),
 ]
 
 

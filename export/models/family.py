@@ -12,6 +12,8 @@ from phoneward.spec import ImageSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from phoneward.export.recipe import Recipe
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -52,8 +54,8 @@ class Family(Protocol):
         """
         ...
 
-    def rewrites(self, card: ModelCard, format_name: str) -> tuple[str, ...]:
-        """Return the names of the rewrites to apply for a format, in order."""
+    def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
+        """Return the names of the rewrites to apply for a recipe, in order."""
         ...
 
     def labels(self, card: ModelCard) -> tuple[str, ...] | None:

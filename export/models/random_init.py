@@ -18,9 +18,9 @@ _CALIBRATION_IMAGES = 4
 def randomise(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> None:
     """Fill `model` in place, a function of the seed and of the parameters' order and shapes.
 
-    Matrices and kernels get He-scaled normal values, one-dimensional weights (norms, layer scales
-    included) values around 1, everything else values around 0; BatchNorm statistics are then
-    measured on random images of shape `image_shape` (1, 3, H, W), standard normal.
+    Matrices and kernels get He-scaled normal values, one-dimensional weights (norms) values around
+    1, layer scales values around 0.2, everything else values around 0; BatchNorm statistics are
+    then measured on random images of shape `image_shape` (1, 3, H, W), standard normal.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -34,7 +34,9 @@ def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
     values = torch.randn(parameter.shape, generator=generator)
     if parameter.ndim >= 2 and name.endswith("weight"):
         return values * math.sqrt(2 / math.prod(parameter.shape[1:]))
-    if name.endswith(("weight", "gamma", "scale")):
+    if name.endswith("gamma"):
+        return 0.2 * (1 + 0.1 * values)
+    if name.endswith(("weight", "scale")):
         return 1 + 0.1 * values
     return 0.05 * values
 

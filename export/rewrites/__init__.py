@@ -44,7 +44,6 @@ REWRITES: Registry[Rewrite] = Registry(
             "efficientformer_rms",
             "attention_maps",
             "attention_maps_conv",
-            "fold_hard_sigmoid",
         )
     },
 )
