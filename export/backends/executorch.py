@@ -58,10 +58,16 @@ def _delegation(module: Any) -> Delegation:
             lowered = getattr(module, node.args[0].target)
             delegated += _operators(lowered.original_module.graph_module)
         elif node.target is not operator.getitem:
-            outside[node.target.name().rpartition("::")[2]] += 1
+            outside[_name(node.target)] += 1
     return Delegation(
         delegate="XNNPACK", partitions=partitions, delegated_ops=delegated, fallback=dict(outside)
     )
+
+
+def _name(target: Any) -> str:
+    # an operator's overload, or a plain Python function on sizes
+    name = target.name() if hasattr(target, "name") else target.__name__
+    return str(name).rpartition("::")[2]
 
 
 def _operators(module: Any) -> int:

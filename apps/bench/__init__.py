@@ -1,0 +1,1 @@
+"""Ours against naive conversions: what the rewrites are worth, measured by taking turns."""
