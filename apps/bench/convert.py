@@ -11,7 +11,7 @@ import numpy as np
 
 from phoneward.apps.bench.child import first_line, serve
 from phoneward.apps.bench.records import Conversion, ConvertJob
-from phoneward.bundle import size_of
+from phoneward.bundle import Delegation, size_of
 from phoneward.errors import ConversionError, PhonewardError
 from phoneward.spec import TensorSpec
 
@@ -121,6 +121,7 @@ def _naive(job: ConvertJob) -> Conversion:
         reason = f"{type(error).__name__}: {first_line(str(error))}"
         raise ConversionError(job.format, reason) from error
     seconds = time.perf_counter() - started
+    delegation = _tflite_delegation(out) if job.format == "tflite" else naive.delegation
     np.save(folder / TENSOR, image.numpy())
     answer = _save_answer(job.model, folder)
     return Conversion(
@@ -132,8 +133,14 @@ def _naive(job: ConvertJob) -> Conversion:
         bytes=size_of(out),
         inputs=(TensorSpec(name=naive.input_name, shape=tuple(image.shape), layout="NCHW"),),
         outputs=(TensorSpec(name=naive.output_name, shape=answer.shape, layout="NC"),),
-        delegation=naive.delegation,
+        delegation=delegation,
     )
+
+
+def _tflite_delegation(path: Path) -> Delegation:
+    from phoneward.export.backends.tflite_delegation import delegation_of
+
+    return delegation_of(path)
 
 
 def _save_answer(name: str, folder: Path) -> Any:

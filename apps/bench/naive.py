@@ -70,7 +70,7 @@ def _delegation(module: Any) -> Delegation:
     calls = [node for node in module.graph.nodes if node.op == "call_function"]
     delegates = [node for node in calls if node.target is executorch_call_delegate]
     outside = Counter(
-        node.target.name().rpartition("::")[2]
+        _name(node.target)
         for node in calls
         if node.target not in (executorch_call_delegate, operator.getitem)
     )
@@ -81,3 +81,9 @@ def _delegation(module: Any) -> Delegation:
     return Delegation(
         delegate="XNNPACK", partitions=len(delegates), delegated_ops=inside, fallback=dict(outside)
     )
+
+
+def _name(target: Any) -> str:
+    # an operator's overload, or a plain Python function on sizes
+    name = target.name() if hasattr(target, "name") else target.__name__
+    return str(name).rpartition("::")[2]

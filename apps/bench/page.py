@@ -163,11 +163,19 @@ def _blame(results: Results, subject: Subject) -> str:
         what[0] += f" ({fastest.engine})"
     for profile in results.profiles:
         if (profile.model, profile.engine) == (subject.model, subject.engine) and profile.ops:
-            top = profile.ops[0]
-            known = top.milliseconds is not None
-            spent = f" take {top.milliseconds:.2f} ms" if known else " (no times to be had)"
-            what.append(f"most of it: {top.count} {top.name}{spent}")
+            what.append(_worst(profile))
     return "; ".join(what)
+
+
+def _worst(profile: Profile) -> str:
+    if profile.outside:
+        left = ", ".join(f"{count} {name}" for name, count in profile.outside.items())
+        return f"outside the delegate: {left}"
+    top = profile.ops[0]
+    if top.milliseconds is None:
+        kinds = ", ".join(f"{op.count} {op.name}" for op in profile.ops[:3])
+        return f"the engine's Python package tells no operator times; most are {kinds}"
+    return f"most of it: {top.count} {top.name} take {top.milliseconds:.2f} ms"
 
 
 def _conversions(results: Results) -> str:
@@ -205,7 +213,8 @@ def _profile(profile: Profile) -> str:
         time = f"{op.milliseconds:.3f}" if known else "–"
         share = f"{(op.milliseconds or 0) / total:.0%}" if known else "–"
         rows.append((op.name, str(op.count), time, share))
-    outside = "" if profile.outside is None else f", {profile.outside} outside the delegate"
+    left = profile.outside
+    outside = "" if left is None else f", {sum(left.values())} outside the delegate"
     title = f"### {profile.model} on {profile.engine}\n\n"
     count = sum(op.count for op in profile.ops)
     intro = f"{count} operators{outside}.\n\n"

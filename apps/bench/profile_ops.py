@@ -9,12 +9,14 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from phoneward.apps.bench.child import serve
 from phoneward.apps.bench.records import OpTime, Profile, TimeJob
+
+# kinds of operators, and those outside the delegate by name (None: there is no delegate)
+Found = tuple[list[OpTime], dict[str, int] | None]
 
 # containers of other events in an ETDump, and what happens once
 _NOT_OPERATORS = {"OPERATOR_CALL", "DELEGATE_CALL", "Method::execute", "Method::init"}
@@ -28,7 +30,7 @@ def profile(job: TimeJob) -> Profile:
     return Profile(model=job.subject.model, engine=job.subject.engine, ops=ordered, outside=outside)
 
 
-def _onnxruntime(job: TimeJob) -> tuple[list[OpTime], int | None]:
+def _onnxruntime(job: TimeJob) -> Found:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +53,7 @@ def _onnxruntime(job: TimeJob) -> tuple[list[OpTime], int | None]:
     return _by_kind((kind, times) for (kind, _), times in nodes.items()), None
 
 
-def _executorch(job: TimeJob) -> tuple[list[OpTime], int | None]:
+def _executorch(job: TimeJob) -> Found:
     import torch
     from executorch.devtools import Inspector
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
@@ -68,8 +70,8 @@ def _executorch(job: TimeJob) -> tuple[list[OpTime], int | None]:
         program.write_etdump_result_to_file(dump, str(Path(folder) / "debug.bin"))
         blocks = Inspector(etdump_path=dump).event_blocks
     events = [e for b in blocks for e in b.events if e.name not in _NOT_OPERATORS and e.perf_data]
-    outside = sum(event.name.startswith("native_call_") for event in events)
-    return _by_kind((_kind(event.name), event.perf_data.raw) for event in events), outside
+    outside = Counter(_kind(e.name) for e in events if e.name.startswith("native_call_"))
+    return _by_kind((_kind(event.name), event.perf_data.raw) for event in events), dict(outside)
 
 
 def _kind(event: str) -> str:
@@ -87,8 +89,10 @@ def _by_kind(nodes: Iterable[tuple[str, Iterable[float]]]) -> list[OpTime]:
     return [OpTime(name=kind, count=counts[kind], milliseconds=totals[kind]) for kind in totals]
 
 
-def _litert(job: TimeJob) -> tuple[list[OpTime], int | None]:
+def _litert(job: TimeJob) -> Found:
     from ai_edge_litert.interpreter import Interpreter
+
+    from phoneward.export.backends.tflite_delegation import delegation_of
 
     interpreter = Interpreter(model_path=job.path, num_threads=job.threads)
     interpreter.allocate_tensors()
@@ -96,33 +100,10 @@ def _litert(job: TimeJob) -> tuple[list[OpTime], int | None]:
     details = interpreter._get_ops_details()
     counts = Counter(op["op_name"] for op in details if op["op_name"] != "DELEGATE")
     ops = [OpTime(name=name, count=count, milliseconds=None) for name, count in counts.items()]
-    return ops, sum(counts.values()) - _replaced(details)
+    return ops, delegation_of(Path(job.path or "")).fallback
 
 
-def _replaced(details: list[dict[str, Any]]) -> int:
-    """Count the operators that delegates stand for: those between their outputs and inputs."""
-    makers = {
-        int(tensor): op["index"]
-        for op in details
-        if op["op_name"] != "DELEGATE"
-        for tensor in op["outputs"]
-    }
-    sources = {op["index"]: [int(t) for t in op["inputs"]] for op in details}
-    inside: set[int] = set()
-    for delegate in (op for op in details if op["op_name"] == "DELEGATE"):
-        stop = {int(tensor) for tensor in delegate["inputs"]}
-        todo = [int(tensor) for tensor in delegate["outputs"]]
-        while todo:
-            tensor = todo.pop()
-            maker = makers.get(tensor)
-            if tensor in stop or maker is None or maker in inside:
-                continue
-            inside.add(maker)
-            todo += sources[maker]
-    return len(inside)
-
-
-_PROFILERS: Mapping[str, Callable[[TimeJob], tuple[list[OpTime], int | None]]] = {
+_PROFILERS: Mapping[str, Callable[[TimeJob], Found]] = {
     "onnxruntime": _onnxruntime,
     "executorch": _executorch,
     "litert": _litert,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -128,13 +129,14 @@ class OpTime(Spec):
 class Profile(Spec):
     """Where an artifact's time goes, the costliest kind of operator first.
 
-    `outside` counts the operators that the engine's delegate left to slower kernels.
+    `outside` counts, by name, the operators that the engine's delegate left to slower kernels;
+    None says that the engine has no delegate.
     """
 
     model: str
     engine: str
     ops: tuple[OpTime, ...]
-    outside: int | None = None
+    outside: dict[str, int] | None = None
 
 
 class Machine(Spec):
@@ -162,3 +164,15 @@ class Results(Spec):
     measurements: tuple[Measurement, ...]
     agreements: tuple[Agreement, ...]
     profiles: tuple[Profile, ...] = ()
+
+
+def to_json(results: Results) -> str:
+    """The results as JSON with one record a line, so that differences can be read."""
+    lines = []
+    for key, value in results.model_dump(mode="json").items():
+        if isinstance(value, list) and value:
+            items = ",\n".join("  " + json.dumps(item) for item in value)
+            lines.append(f"{json.dumps(key)}: [\n{items}\n]")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
