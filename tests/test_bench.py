@@ -333,7 +333,7 @@ def test_the_matrix_page_tells_artifacts_from_failures() -> None:
         ),
         Cell(model="a", format="executorch", precision=Precision.FP32, error="refused"),
     ]
-    text = render_matrix(cells, MACHINE)
+    text = render_matrix(cells, MACHINE, "a command")
     assert rows(text, "a") == [
         [
             "a",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from phoneward.apps.bench.machine import usable_cores
+from phoneward.apps.bench.machine import quoted_command, usable_cores
 from phoneward.apps.bench.page import render
 from phoneward.apps.bench.records import to_json
 from phoneward.apps.bench.run import MEASURED, Bench, Plan
@@ -19,8 +18,6 @@ from phoneward.export.cache import default_root
 from phoneward.export.models import find
 
 MODELS = ("efficientformer_l1", "mobilevit_s", "mobilevitv2_100", "efficientformerv2_s0")
-# options that say where, not what: they stay out of the command that a page quotes
-_PLACES = {"--work", "--lock", "-o", "--output"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             if options.convert_only:
                 return 0
             bench.measure(subjects)
-            results = bench.results(_command(arguments))
+            results = bench.results(quoted_command("phoneward.apps.bench", arguments))
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(render(results), encoding="utf-8")
         data = options.output.with_suffix(".json")
@@ -85,17 +82,6 @@ def _names(text: str, check: Callable[[str], object]) -> tuple[str, ...]:
     for name in names:
         check(name)
     return names
-
-
-def _command(arguments: Sequence[str]) -> str:
-    kept = []
-    words = iter(arguments)
-    for word in words:
-        if word in _PLACES:
-            next(words, None)
-        elif word.partition("=")[0] not in _PLACES:
-            kept.append(word)
-    return shlex.join(["python", "-m", "phoneward.apps.bench", *kept])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from phoneward import __version__
@@ -20,6 +22,9 @@ DISTRIBUTIONS: tuple[str, ...] = (
     "onnx",
 )
 DISTRIBUTIONS += ("onnxscript", "onnxruntime", "coremltools", "numpy")
+
+# options that say where or how many at a time, not what: a page does not quote them
+_PLACES = {"--work", "--lock", "-o", "--output", "--jobs"}
 
 
 def this_machine() -> Machine:
@@ -37,6 +42,18 @@ def usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def quoted_command(module: str, arguments: Sequence[str]) -> str:
+    """The command that makes a page again, without the folders it was made in."""
+    kept = []
+    words = iter(arguments)
+    for word in words:
+        if word in _PLACES:
+            next(words, None)
+        elif word.partition("=")[0] not in _PLACES:
+            kept.append(word)
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def _cpu() -> str:

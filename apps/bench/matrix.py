@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from phoneward.apps.bench.child import ChildError, run_child
-from phoneward.apps.bench.machine import DISTRIBUTIONS, this_machine
+from phoneward.apps.bench.machine import DISTRIBUTIONS, quoted_command, this_machine
 from phoneward.apps.bench.matrix_page import render
 from phoneward.apps.bench.matrix_worker import Cell, MatrixDone, MatrixJob, cell_file, keep
 from phoneward.apps.bench.turns import held
@@ -74,8 +74,9 @@ def main(arguments: Sequence[str]) -> int:
         with progress_bar(quiet=False) as progress:
             _fill(matrix, options.jobs, progress)
         cells = matrix.cells()
+        command = quoted_command("phoneward.apps.bench.matrix", arguments)
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(render(cells, this_machine()), encoding="utf-8")
+        options.output.write_text(render(cells, this_machine(), command), encoding="utf-8")
     except PhonewardError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

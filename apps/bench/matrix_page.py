@@ -15,19 +15,20 @@ _INTRODUCTION = """\
 Every model with random weights, exported to every format and precision by the pipeline that \
 `phoneward export` uses, one process a model. A cell holds the largest error over PyTorch's range \
 on eight images and the share of five photographs with PyTorch's top class, then megabytes, then \
-seconds, which include PyTorch's own answers and the proof. `{absent}`: no engine for the format \
+seconds, which include PyTorch's own answers, the proof, and in the first cell of a format the \
+import of its converter. `{absent}`: no engine for the format \
 runs on this machine.
 
 - Machine: {cpu}, {cores} cores, {system}
 - Packages: {versions}
-- Command: `python -m phoneward.apps.bench.matrix`
+- Command: `{command}`
 
 {ok} of {total} cells have an artifact that agrees with PyTorch, {unproven} more have one that was \
 not executed here, {failed} failed.
 """
 
 
-def render(cells: Sequence[Cell], machine: Machine) -> str:
+def render(cells: Sequence[Cell], machine: Machine, command: str) -> str:
     """Write the whole page; cells come in the order of rows and columns."""
     models = list(dict.fromkeys(cell.model for cell in cells))
     columns = list(dict.fromkeys((cell.format, cell.precision) for cell in cells))
@@ -36,18 +37,19 @@ def render(cells: Sequence[Cell], machine: Machine) -> str:
     head = ["model", *(f"{format_name} {precision}" for format_name, precision in columns)]
     failures = [f"- {c.model} as {c.format}-{c.precision}: {c.error}\n" for c in cells if c.failed]
     return (
-        _introduction(cells, machine)
+        _introduction(cells, machine, command)
         + "\n"
         + markdown_table(head, rows)
         + ("\n## Failures\n\n" + "".join(failures) if failures else "")
     )
 
 
-def _introduction(cells: Sequence[Cell], machine: Machine) -> str:
+def _introduction(cells: Sequence[Cell], machine: Machine, command: str) -> str:
     failed = sum(cell.failed for cell in cells)
     ok = sum(cell.status is ParityStatus.OK for cell in cells)
     return _INTRODUCTION.format(
         absent=ParityStatus.NOT_EXECUTED,
+        command=command,
         cpu=machine.cpu,
         cores=machine.cores,
         system=machine.system,
