@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint bench clean
+.PHONY: help env demo test test-all lint bench matrix clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-all: lint  ## lint, then every test
 
 bench: $(STAMP)  ## measure, and rewrite the results in docs
 	$(BIN)/python -m phoneward.apps.bench
+
+matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcome
+	$(BIN)/python -m phoneward.apps.bench.matrix
 
 clean:  ## remove .venv, caches, build and demo output
 	rm -rf $(VENV) build dist demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
