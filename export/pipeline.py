@@ -165,8 +165,11 @@ class _Job:
             target=recipe.target,
             rewrites=rewrites,
             log=log,
+            log_sha256=sha256_of(self.folder / log),
         )
         artifact = artifact.model_copy(update={"parity": self._parity(artifact)})
+        # anew: the parity run wrote to the log too
+        artifact = artifact.model_copy(update={"log_sha256": sha256_of(self.folder / log)})
         if self.cache is not None and not _failed(artifact):
             self.cache.put(key, self.folder, (path, log), artifact.model_dump(mode="json"))
         return artifact

@@ -46,6 +46,8 @@ def artifact(folder: Path, path: str = "artifacts/a.bin") -> Artifact:
         inputs=(X,),
         outputs=(Y,),
         parity=Parity(status=ParityStatus.NOT_EXECUTED),
+        log="logs/a.log",
+        log_sha256=sha256_of(folder / "logs/a.log"),
     )
 
 
@@ -56,6 +58,9 @@ def bundle(tmp_path: Path) -> Bundle:
     (folder / "artifacts" / "a.bin").write_bytes(b"artifact")
     (folder / "artifacts" / "p.mlpackage" / "Data" / "w").write_bytes(b"weights")
     (folder / "reference.npz").write_bytes(b"reference")
+    (folder / "labels.txt").write_bytes(b"one\ntwo\n")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "a.log").write_bytes(b"log")
     manifest = Manifest(
         model="m",
         family="f",
@@ -63,6 +68,8 @@ def bundle(tmp_path: Path) -> Bundle:
         devices=("pixel-8",),
         stages=(Stage(name="classify", inputs=(X,), outputs=(Y,)),),
         artifacts=(artifact(folder), artifact(folder, "artifacts/p.mlpackage")),
+        labels="labels.txt",
+        labels_sha256=sha256_of(folder / "labels.txt"),
         reference="reference.npz",
         reference_sha256=sha256_of(folder / "reference.npz"),
         tools={"torch": "1"},
@@ -77,7 +84,14 @@ def test_round_trip_keeps_every_field(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["artifacts/a.bin", "artifacts/p.mlpackage/Data/w", "reference.npz"]
+    "path",
+    [
+        "artifacts/a.bin",
+        "artifacts/p.mlpackage/Data/w",
+        "reference.npz",
+        "labels.txt",
+        "logs/a.log",
+    ],
 )
 def test_a_changed_byte_is_found_and_named(bundle: Bundle, path: str) -> None:
     file = bundle.path / path
@@ -100,13 +114,46 @@ def test_a_file_added_to_a_package_changes_its_checksum(bundle: Bundle) -> None:
         bundle.check_files()
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "a/../../b", "a\\b", ""])
-def test_paths_cannot_leave_the_bundle(bundle: Bundle, path: str) -> None:
+OUTSIDE = ["/etc/passwd", "../outside", "a/../../b", "a\\b", "C:/b", "", ".", "a\0b"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("field", ["path", "log", "labels", "reference"])
+def test_paths_cannot_leave_the_bundle(bundle: Bundle, field: str, path: str) -> None:
     record = json.loads((bundle.path / MANIFEST).read_text())
-    record["artifacts"][0]["path"] = path
+    holder = record if field in record else record["artifacts"][0]
+    assert field in holder
+    holder[field] = path
     (bundle.path / MANIFEST).write_text(json.dumps(record))
-    with pytest.raises(BundleError, match="leaves the bundle"):
+    with pytest.raises(BundleError, match=f"{field}: .*leaves the bundle"):
         Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("field", ["log", "log_sha256", "labels", "labels_sha256"])
+def test_a_file_cannot_be_named_without_its_checksum(bundle: Bundle, field: str) -> None:
+    record = json.loads((bundle.path / MANIFEST).read_text())
+    holder = record if field in record else record["artifacts"][0]
+    for absent in ({field: None}, {}):
+        del holder[field]
+        holder.update(absent)
+        (bundle.path / MANIFEST).write_text(json.dumps(record))
+        with pytest.raises(BundleError, match="go together"):
+            Bundle.open(bundle.path)
+        holder[field] = None
+
+
+def test_a_bundle_without_artifacts_is_none(bundle: Bundle) -> None:
+    record = json.loads((bundle.path / MANIFEST).read_text())
+    (bundle.path / MANIFEST).write_text(json.dumps(record | {"artifacts": []}))
+    with pytest.raises(BundleError, match="artifacts: .*at least 1 item"):
+        Bundle.open(bundle.path)
+
+
+def test_a_path_that_cannot_be_read_is_a_bundle_error(bundle: Bundle) -> None:
+    record = json.loads((bundle.path / MANIFEST).read_text())
+    (bundle.path / MANIFEST).write_text(json.dumps(record | {"reference": "r" * 5000}))
+    with pytest.raises(BundleError, match="File name too long"):
+        Bundle.open(bundle.path).check_files()
 
 
 def test_unknown_keys_and_versions_are_errors(bundle: Bundle) -> None:

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from phoneward.errors import ArtifactChanged, BundleError, OutputError, OutputExists
 from phoneward.names import ParityStatus, Precision
@@ -20,6 +20,17 @@ from phoneward.spec import ImageSpec, Spec, TensorSpec
 
 MANIFEST = "bundle.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _stays_inside(value: str) -> str:
+    path = PurePosixPath(value)
+    elsewhere = path.is_absolute() or ".." in path.parts or PureWindowsPath(value).drive
+    if elsewhere or not path.parts or "\\" in value or "\0" in value:
+        raise ValueError(f"path {value!r} leaves the bundle")
+    return value
+
+
+RelativePath = Annotated[str, AfterValidator(_stays_inside)]
 
 
 class Weights(Spec):
@@ -80,7 +91,7 @@ class Artifact(Spec):
     stage: str
     format: str
     precision: Precision
-    path: str
+    path: RelativePath
     bytes: Annotated[int, Field(gt=0)]
     sha256: Sha256
     inputs: tuple[TensorSpec, ...]
@@ -89,16 +100,14 @@ class Artifact(Spec):
     delegation: Delegation | None = None
     target: str | None = None
     rewrites: tuple[str, ...] = ()
-    log: str | None = None
+    log: RelativePath | None = None
+    log_sha256: Sha256 | None = None
 
-    @field_validator("path", "log")
-    @classmethod
-    def _stays_inside(cls, value: str | None) -> str | None:
-        if value is not None:
-            path = PurePosixPath(value)
-            if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in value:
-                raise ValueError(f"path '{value}' leaves the bundle")
-        return value
+    @model_validator(mode="after")
+    def _log_has_a_checksum(self) -> Artifact:
+        if (self.log is None) != (self.log_sha256 is None):
+            raise ValueError("log and log_sha256 go together")
+        return self
 
 
 class Manifest(Spec):
@@ -110,13 +119,29 @@ class Manifest(Spec):
     weights: Weights
     devices: tuple[str, ...]
     stages: tuple[Stage, ...]
-    artifacts: tuple[Artifact, ...]
-    labels: str | None = None
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1)]
+    labels: RelativePath | None = None
     labels_sha256: Sha256 | None = None
-    reference: str
+    reference: RelativePath
     reference_sha256: Sha256
     tools: dict[str, str]
     constants: dict[str, int | float | str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _labels_have_a_checksum(self) -> Manifest:
+        if (self.labels is None) != (self.labels_sha256 is None):
+            raise ValueError("labels and labels_sha256 go together")
+        return self
+
+    def checksums(self) -> tuple[tuple[str, str], ...]:
+        """Every (path, SHA-256) the manifest states: artifacts, their logs, labels, reference."""
+        stated = [
+            *((artifact.path, artifact.sha256) for artifact in self.artifacts),
+            *((artifact.log, artifact.log_sha256) for artifact in self.artifacts),
+            (self.labels, self.labels_sha256),
+            (self.reference, self.reference_sha256),
+        ]
+        return tuple((path, sha256) for path, sha256 in stated if path and sha256)
 
 
 @dataclass(frozen=True)
@@ -157,16 +182,21 @@ class Bundle:
         raise BundleError(f"{self.path} has no stage '{name}'; it has: {known}")
 
     def check_files(self) -> None:
-        """Raise `BundleError` for a missing file, `ArtifactChanged` for a changed one."""
-        m = self.manifest
-        files = [(a.path, a.sha256) for a in m.artifacts] + [(m.reference, m.reference_sha256)]
-        if m.labels and m.labels_sha256:
-            files.append((m.labels, m.labels_sha256))
-        for relative, expected in files:
+        """Hold every file that the manifest states a checksum of against it.
+
+        Raises:
+            BundleError: a file is missing or cannot be read.
+            ArtifactChanged: a file has changed.
+        """
+        for relative, expected in self.manifest.checksums():
             file = self.path / relative
-            if not file.exists():
-                raise BundleError(f"{file} is missing from the bundle")
-            if sha256_of(file) != expected:
+            try:
+                found = sha256_of(file)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise BundleError(f"{file} is missing from the bundle") from error
+            except OSError as error:
+                raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
+            if found != expected:
                 raise ArtifactChanged(file)
 
 
