@@ -9,71 +9,99 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.apps.cli.report import artifact_json, print_artifacts
+from phoneward.apps.cli.report import artifact_json, print_artifacts, show_failure
 
 if TYPE_CHECKING:
     from phoneward.bundle import Bundle
+    from phoneward.export.request import ExportRequest
 
 EXAMPLE = "Example: phoneward demo -o demo-output"
 
 _MODEL = "efficientnet_lite0"
 _DEVICES = ("iphone-15-pro", "pixel-8")
+_DEFAULT = Path("demo-output")
 
 
 def command(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The bundle's folder; replaced.")
-    ] = Path("demo-output"),
+        Path, typer.Option("-o", "--output", help="The bundle's folder; the default is replaced.")
+    ] = _DEFAULT,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     json_output: JsonFlag = False,
-) -> None:
-    """Export EfficientNet-Lite0 for two phones, check it, classify a photograph with each file."""
-    from phoneward.export.pipeline import Options, export_bundle
-    from phoneward.export.reference import photographs
+) -> int:
+    """Export EfficientNet-Lite0 for two phones, check it, classify a photograph with each file.
+
+    Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
+    and no bundle is written. 2: bad input, or interrupted.
+    """
     from phoneward.export.request import make_request
-    from phoneward.quiet import noise_to
 
     request = make_request(_MODEL, "pretrained", _DEVICES)
-    with progress_bar(quiet=json_output) as progress:
-        bundle = export_bundle(request, output, Options(force=True), progress)
+    force = force or output == _DEFAULT
+    return demonstrate(request, output, force=force, json_output=json_output)
+
+
+def demonstrate(request: ExportRequest, output: Path, *, force: bool, json_output: bool) -> int:
+    """Export a classifier, show its artifacts and what each says of a photograph.
+
+    Returns the exit code. Raises what `export_bundle` raises, but for a failed gate.
+    """
+    from phoneward.export.pipeline import GateFailed, Options, export_bundle
+    from phoneward.export.reference import photographs
+    from phoneward.quiet import noise_to
+
+    try:
+        with progress_bar(quiet=json_output) as progress:
+            bundle = export_bundle(request, output, Options(force=force), progress)
+    except GateFailed as failure:
+        show_failure(failure.artifacts, output, str(failure), json_output=json_output)
+        return failure.exit_code
     photo = next(path for path in photographs() if path.stem == "espresso")
     with noise_to(Path(os.devnull)):
         answers = _classify(bundle, photo)
     if json_output:
         rows = [artifact_json(artifact, output) for artifact in bundle.manifest.artifacts]
-        print_json({"bundle": str(output.absolute()), "artifacts": rows, "answers": answers})
-        return
-    print(f"{_MODEL}, ImageNet weights, for {' and '.join(_DEVICES)}")
-    print_artifacts(bundle.manifest.artifacts)
-    print_table(
-        f"{photo.name} according to each artifact",
-        ("artifact", "engine", "label", "score"),
-        [(a["path"], a["engine"], a["label"], a["score"]) for a in answers],
-    )
+        document = {"bundle": str(output.absolute()), "artifacts": rows, "error": None}
+        print_json({**document, "answers": answers})
+    else:
+        _print(bundle, photo, answers)
+    return 0
+
+
+def _print(bundle: Bundle, photo: Path, answers: list[dict[str, Any]]) -> None:
+    manifest = bundle.manifest
+    weights = f"{manifest.weights.kind} weights ({manifest.weights.source})"
+    phones = f", for {' and '.join(manifest.devices)}" if manifest.devices else ""
+    print(f"{manifest.model}, {weights}{phones}")
+    print_artifacts(manifest.artifacts)
+    rows = [
+        (a["path"], a["engine"], a["label"], f"{a['score']:.1%}")
+        if a["engine"]
+        else (a["path"], "not executed here", "", "")
+        for a in answers
+    ]
+    title = f"{photo.name} according to each artifact"
+    print_table(title, ("artifact", "engine", "label", "score"), rows)
     print(f"Photograph: {photo}")
-    print(f"Bundle: {output.absolute()}  (bundle.json says what each file is)")
-    print(f"Next: phoneward run {output} YOUR_PHOTO.jpg    phoneward verify {output}")
+    print(f"Bundle: {bundle.path.absolute()}  (bundle.json says what each file is)")
+    print(f"Next: phoneward run {bundle.path} YOUR_PHOTO.jpg    phoneward verify {bundle.path}")
 
 
 def _classify(bundle: Bundle, photo: Path) -> list[dict[str, Any]]:
+    """One answer an artifact: its path, and engine, label and score (0 to 1) or three nulls."""
     from phoneward.runtime.classifier import Classifier
     from phoneward.runtime.engines import engines_for
 
     answers: list[dict[str, Any]] = []
     for artifact in bundle.manifest.artifacts:
-        where = str(bundle.file(artifact).absolute())
+        answer = {"path": str(bundle.file(artifact).absolute())}
         if not engines_for(artifact.format):
-            answers.append({"path": where, "engine": "not executed here", "label": "", "score": ""})
+            answers.append({**answer, "engine": None, "label": None, "score": None})
             continue
         with Classifier.open(
             bundle, format_name=artifact.format, precision=artifact.precision
         ) as classifier:
             best = classifier.classify(photo, top=1)[0]
-            answers.append(
-                {
-                    "path": where,
-                    "engine": classifier.engine,
-                    "label": best.label,
-                    "score": f"{best.score:.1%}",
-                }
-            )
+            found = {"engine": classifier.engine, "label": best.label, "score": best.score}
+        answers.append({**answer, **found})
     return answers

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from phoneward.apps.cli.output import print_table
+import typer
+
+from phoneward.apps.cli.output import print_json, print_table
 from phoneward.bundle import Artifact, Delegation, Parity
 from phoneward.names import ParityStatus
 
@@ -28,6 +30,18 @@ def artifact_json(artifact: Artifact, bundle: Path) -> dict[str, Any]:
     record = artifact.model_dump(mode="json")
     record["path"] = str(bundle.absolute() / artifact.path)
     return record
+
+
+def show_failure(
+    artifacts: Sequence[Artifact], destination: Path, error: str, *, json_output: bool
+) -> None:
+    """Show every verdict of an export whose gate failed, and the error."""
+    if json_output:
+        rows = [artifact_json(artifact, destination) for artifact in artifacts]
+        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": error})
+    else:
+        print_artifacts(artifacts)
+        typer.echo(f"error: {error}", err=True)
 
 
 def print_artifacts(artifacts: Sequence[Artifact]) -> None:
