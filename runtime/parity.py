@@ -35,7 +35,8 @@ _SMALLEST = float(np.finfo(np.float64).tiny)
 class Thresholds:
     """What an artifact must reach to pass.
 
-    `relative_error` bounds the largest absolute error over the range of PyTorch's output;
+    `relative_error` bounds the largest absolute error of a sample over the range of PyTorch's
+    output for that sample;
     `top1_agreement` is the share of photographs whose top class must be PyTorch's; a class whose
     PyTorch score is within `tie` of its sample's range of the best one counts as the top class.
     """
@@ -182,9 +183,10 @@ def judge(artifact: Artifact, reference: Reference, answers: Arrays, engine: str
 
 
 def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParity:
-    """Measure one output over all samples; arrays of one shape, all values finite.
+    """Measure one output over all samples (samples, ...); one shape, all values finite.
 
-    A constant answer of PyTorch's has no range: its magnitude stands in for it, and 1 for the
+    Each sample is held to its own range, so that a loud one does not excuse a quiet one. A
+    constant answer of PyTorch's has no range: its magnitude stands in for it, and 1 for the
     magnitude of zeros. The figures are finite, so that JSON can hold them.
 
     Raises:
@@ -196,14 +198,15 @@ def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParit
     difference = got.astype(np.float64) - truth
     if not np.isfinite(difference).all():
         raise ValueError(f"'{name}': values that are not finite cannot be compared")
-    largest = float(np.abs(difference).max())
-    span = float(truth.max() - truth.min()) or float(np.abs(truth).max()) or 1.0
+    errors = np.abs(difference).reshape(len(difference), -1).max(axis=1)
+    rows = truth.reshape(len(truth), -1)
+    spans = np.array([np.ptp(row) or np.abs(row).max() or 1.0 for row in rows])
     noise = float(np.square(difference).sum())
     signal = max(float(np.square(truth).sum()), _SMALLEST)
     return OutputParity(
         output=name,
-        max_abs_error=largest,
-        relative_error=largest / span,
+        max_abs_error=float(errors.max()),
+        relative_error=float((errors / spans).max()),
         snr_db=10 * (math.log10(signal) - math.log10(noise)) if noise else None,
     )
 
