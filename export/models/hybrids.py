@@ -43,7 +43,9 @@ class Hybrids:
         row = _table()[card.name]
         model: nn.Module = timm.create_model(row["timm"], pretrained=False).eval()
         if state is None:
-            randomise(model, card.stages[0].inputs[0].shape, SEED)
+            named: Any = model.pretrained_cfg["classifier"]
+            classifiers = (named,) if isinstance(named, str) else named
+            randomise(model, card.stages[0].inputs[0].shape, SEED, classifiers)
         else:
             if card.package == LITE0_PACKAGE and "_conv_stem.weight" in state:
                 from phoneward.export.models.lite0 import to_timm

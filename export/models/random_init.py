@@ -1,31 +1,45 @@
 """Random weights under which a network behaves like a trained one, so that parity means something.
 
 Framework defaults hide errors: layer scales of 1e-5 mute whole attention blocks, and untouched
-BatchNorm statistics let activations fade or explode with depth.
+BatchNorm statistics let activations fade or explode with depth. Equally likely classes invent
+errors: the best two of a thousand then differ by less than half precision resolves, where a
+trained network has a favourite.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _CALIBRATION_IMAGES = 4
+_OCTAVES = (4, 16, 64)
+_GAIN_EXPONENT = -1 / 2
 
 
-def randomise(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> None:
+def randomise(
+    model: nn.Module, image_shape: tuple[int, ...], seed: int, classifiers: Collection[str] = ()
+) -> None:
     """Fill `model` in place, a function of the seed and of the parameters' order and shapes.
 
-    Matrices and kernels get He-scaled normal values, one-dimensional weights (norms) values around
-    1, layer scales values around 0.2, everything else values around 0; BatchNorm statistics are
-    then measured on random images of shape `image_shape` (1, 3, H, W), standard normal.
+    Matrices and kernels get normal values that keep variance (LeCun), one-dimensional weights
+    (norms) values around 1, layer scales values around 0.2, everything else values around 0. The
+    rows of the modules named in `classifiers` get gains of a heavy tail (Pareto, exponent 2).
+    BatchNorm statistics are then measured on random images of shape `image_shape` (1, 3, H, W),
+    coarse and fine like photographs, of unit variance.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(_draw(name, parameter, generator))
+        for name in classifiers:
+            weight = cast(Tensor, model.get_submodule(name).weight)
+            weight *= torch.rand((len(weight), 1), generator=generator) ** _GAIN_EXPONENT
         _calibrate_batchnorm(model, image_shape, generator)
     model.eval()
 
@@ -33,7 +47,7 @@ def randomise(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> None
 def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
     values = torch.randn(parameter.shape, generator=generator)
     if parameter.ndim >= 2 and name.endswith("weight"):
-        return values * math.sqrt(2 / math.prod(parameter.shape[1:]))
+        return values * math.sqrt(1 / math.prod(parameter.shape[1:]))
     if name.endswith("gamma"):
         return 0.2 * (1 + 0.1 * values)
     if name.endswith(("weight", "scale")):
@@ -50,7 +64,14 @@ def _calibrate_batchnorm(
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    images = torch.randn((_CALIBRATION_IMAGES, *image_shape[1:]), generator=generator)
-    model(images)
+    model(_images(image_shape, generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _images(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    images = torch.zeros(())
+    for side in (*_OCTAVES, shape[-1]):
+        noise = torch.randn((_CALIBRATION_IMAGES, shape[1], side, side), generator=generator)
+        images = images + functional.interpolate(noise, size=shape[2:], mode="bilinear")
+    return images / images.std()
