@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -14,9 +16,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from phoneward.bundle import sha256_of, staging_folder
 
-_CODE = ("phoneward.export", "phoneward.runtime")
+_CODE = (("phoneward", "*"), ("phoneward.export", "**/*"), ("phoneward.runtime", "**/*"))
+_SOURCES = (".py", ".toml", ".jpg")
+_LOG = logging.getLogger(__name__)
 
 
 def default_root() -> Path:
@@ -39,9 +45,14 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
-    """Hash what decides an artifact's bytes, this code's own files and the machine included."""
-    everything = {**parts, "code": _code_digest(), "machine": platform.machine()}
-    text = json.dumps(everything, sort_keys=True, default=str)
+    """Hash what decides an artifact's bytes, this code's own files and the machine included.
+
+    Dataclasses and pydantic models count by all of their fields; what JSON cannot hold otherwise
+    raises `TypeError`.
+    """
+    machine = (platform.system(), platform.machine(), platform.python_version())
+    everything = {**parts, "code": _code_digest(), "machine": machine}
+    text = json.dumps(everything, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -61,18 +72,28 @@ class Cache:
         try:
             content = json.loads((entry / "entry.json").read_text(encoding="utf-8"))
             whole = all(sha256_of(entry / n) == sha for n, sha in content["files"].items())
-        except (OSError, ValueError, KeyError):
+            record = dict(content["record"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if not whole:
             shutil.rmtree(entry, ignore_errors=True)
             return None
         for name in content["files"]:
             _copy(entry / name, destination / name)
-        record: dict[str, Any] = content["record"]
         return record
 
     def put(self, key: str, folder: Path, names: Iterable[str], record: Mapping[str, Any]) -> None:
-        """Store files of `folder` with a JSON record under `key`; an existing entry stays."""
+        """Store files of `folder` with a JSON record under `key`; an existing entry stays.
+
+        A cache that cannot be written costs the next export time and this one nothing: the reason
+        is logged.
+        """
+        try:
+            self._put(key, folder, names, record)
+        except OSError as error:
+            _LOG.warning("not cached in %s: %s", self.root, error.strerror or error)
+
+    def _put(self, key: str, folder: Path, names: Iterable[str], record: Mapping[str, Any]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         with staging_folder(self.root, ".new-") as staging:
             files = {}
@@ -81,8 +102,20 @@ class Cache:
                 files[name] = sha256_of(staging / name)
             content = {"files": files, "record": record}
             (staging / "entry.json").write_text(json.dumps(content), encoding="utf-8")
-            if not (self.root / key).exists():
+            try:
                 staging.rename(self.root / key)
+            except OSError:
+                # another export of the same was quicker
+                if not (self.root / key / "entry.json").exists():
+                    raise
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} has no stable text to hash")
 
 
 def _copy(source: Path, destination: Path) -> None:
@@ -96,8 +129,8 @@ def _copy(source: Path, destination: Path) -> None:
 @cache
 def _code_digest() -> str:
     digest = hashlib.sha256()
-    for package in _CODE:
+    for package, pattern in _CODE:
         root = Path(str(resources.files(package)))
-        for file in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".toml", ".jpg")):
+        for file in sorted(p for p in root.glob(pattern) if p.suffix in _SOURCES):
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

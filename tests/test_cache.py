@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from phoneward.export.cache import Cache, default_root, key_of, versions
+from phoneward.export.recipe import Recipe
+from phoneward.names import Precision
 
 
 @pytest.fixture
@@ -49,10 +51,12 @@ def test_the_first_of_two_equal_entries_stays(tmp_path: Path, made: Path) -> Non
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["k"]
 
 
-def test_a_failed_put_leaves_nothing(tmp_path: Path, made: Path) -> None:
+def test_a_failed_put_leaves_nothing(
+    tmp_path: Path, made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = Cache(tmp_path / "cache")
-    with pytest.raises(FileNotFoundError):
-        cache.put("k", made, ("log", "absent"), {})
+    cache.put("k", made, ("log", "absent"), {})
+    assert "No such file" in caplog.text
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -74,3 +78,51 @@ def test_the_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_versions_leave_out_what_is_not_installed() -> None:
     found = versions(["numpy", "no-such-distribution"])
     assert list(found) == ["numpy"]
+
+
+def test_keys_tell_the_target_apart() -> None:
+    """A package for iOS 18 does not open on a phone with iOS 17."""
+    old, new = (Recipe("coreml", Precision.FP16, target) for target in ("iOS17", "iOS18"))
+    assert key_of({"recipe": old}) != key_of({"recipe": new})
+    assert key_of({"recipe": old}) == key_of({"recipe": Recipe("coreml", Precision.FP16, "iOS17")})
+
+
+def test_what_has_no_stable_text_is_no_key() -> None:
+    with pytest.raises(TypeError, match="object has no stable text"):
+        key_of({"recipe": object()})
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"files": {}}', '{"files": [], "record": 3}'])
+def test_an_entry_of_another_shape_counts_as_absent(tmp_path: Path, text: str) -> None:
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "entry.json").write_text(text)
+    assert Cache(tmp_path).take("k", tmp_path / "out") is None
+
+
+def test_a_cache_that_cannot_be_written_says_so_and_does_no_harm(
+    tmp_path: Path, made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    cache = Cache(tmp_path / "file" / "cache")
+    cache.put("k", made, NAMES, {})
+    assert "not cached in" in caplog.text
+    assert cache.take("k", tmp_path / "out") is None
+
+
+def test_the_slower_of_two_exports_keeps_its_result(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's entry appears while this one is being copied."""
+    import phoneward.export.cache as module
+
+    cache, copy = Cache(tmp_path / "cache"), module._copy
+
+    def and_then_the_other(source: Path, destination: Path) -> None:
+        monkeypatch.setattr(module, "_copy", copy)
+        copy(source, destination)
+        Cache(tmp_path / "cache").put("k", made, NAMES, {"n": 2})
+
+    monkeypatch.setattr(module, "_copy", and_then_the_other)
+    cache.put("k", made, NAMES, {"n": 1})
+    assert cache.take("k", tmp_path / "out") == {"n": 2}
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["k"]
