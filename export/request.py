@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from phoneward.errors import InvalidSpec
 from phoneward.export.backends import BACKENDS
-from phoneward.export.models import find
+from phoneward.export.models import FAMILIES, find
 from phoneward.export.models.family import ModelCard
 from phoneward.export.recipe import Recipe
 from phoneward.names import Precision
@@ -38,31 +38,56 @@ def make_request(
 
     Raises:
         UnknownName: no such model, device or format.
-        InvalidSpec: nothing to make, or a format has no such precision.
+        InvalidSpec: a device or format named would get no artifact, or there is none to make.
+        MissingExtra: a package that the model or a format needs is not installed.
     """
     card, _ = find(model)
     for name in formats:
         BACKENDS.entry(name)
-    wanted = _of_devices(devices) if devices else _of_formats(formats, precisions)
-    recipes = [
-        recipe
-        for recipe in wanted
-        if (not formats or recipe.format in formats)
-        and (not precisions or recipe.precision in precisions)
-    ]
-    if not recipes:
-        raise InvalidSpec(_nothing(devices, wanted))
+    if devices:
+        recipes = _of_devices(devices, formats, precisions)
+    else:
+        recipes = _of_formats(formats, precisions)
+    FAMILIES.require(card.family)
+    for recipe in recipes:
+        BACKENDS.require(recipe.format)
     return ExportRequest(card, weights, tuple(devices), _merged(recipes))
 
 
-def _of_devices(names: Sequence[str]) -> list[Recipe]:
-    recipes = []
+def _of_devices(
+    names: Sequence[str], formats: Sequence[str], precisions: Sequence[Precision]
+) -> list[Recipe]:
+    recipes: list[Recipe] = []
     for name in names:
-        device = load_device(name)
-        for export in device.exports:
-            target = device.deployment_target if export.format == "coreml" else None
-            recipes.append(Recipe(export.format, export.precision, target))
+        offered = _of_device(name)
+        kept = [
+            recipe
+            for recipe in offered
+            if (not formats or recipe.format in formats)
+            and (not precisions or recipe.precision in precisions)
+        ]
+        if not kept:
+            raise InvalidSpec(f"nothing to export for {name}: it takes {_listed(offered)}")
+        recipes += kept
+    for format_name in formats:
+        if all(recipe.format != format_name for recipe in recipes):
+            raise InvalidSpec(
+                f"nothing to export as {format_name}: {', '.join(names)} would get "
+                f"{_listed(recipes)}"
+            )
     return recipes
+
+
+def _of_device(name: str) -> list[Recipe]:
+    device = load_device(name)
+    return [
+        Recipe(
+            export.format,
+            export.precision,
+            device.deployment_target if export.format == "coreml" else None,
+        )
+        for export in device.exports
+    ]
 
 
 def _of_formats(formats: Sequence[str], precisions: Sequence[Precision]) -> list[Recipe]:
@@ -90,6 +115,5 @@ def _merged(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     return tuple(merged.values())
 
 
-def _nothing(devices: Sequence[str], wanted: Sequence[Recipe]) -> str:
-    offered = ", ".join(str(recipe) for recipe in _merged(wanted))
-    return f"nothing to export: {', '.join(devices)} takes {offered}"
+def _listed(recipes: Sequence[Recipe]) -> str:
+    return ", ".join(str(recipe) for recipe in _merged(recipes))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
-from phoneward.errors import InvalidSpec, UnknownName
+from phoneward.errors import InvalidSpec, MissingExtra, UnknownName
 from phoneward.export.recipe import Recipe
 from phoneward.export.request import make_request
 from phoneward.names import Precision
@@ -69,5 +71,30 @@ def test_an_unknown_name_is_answered_with_the_known_ones(arguments, message: str
 def test_nothing_to_export_is_an_error() -> None:
     with pytest.raises(InvalidSpec, match="at least one --device or --format"):
         make_request(MODEL, "random")
-    with pytest.raises(InvalidSpec, match="pixel-8 takes tflite-fp32"):
-        make_request(MODEL, "random", ["pixel-8"], ["coreml"])
+
+
+@pytest.mark.parametrize(
+    ("devices", "formats", "precisions", "message"),
+    [
+        (["pixel-8"], ["coreml"], [], "nothing to export for pixel-8: it takes tflite-fp32"),
+        (["iphone-12", "pixel-8"], ["coreml"], [], "nothing to export for pixel-8"),
+        (["pixel-8"], ["coreml", "tflite"], [FP16], "nothing to export as coreml: pixel-8 would"),
+    ],
+)
+def test_what_is_named_is_made_or_refused(
+    devices: list[str], formats: list[str], precisions: list[Precision], message: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        make_request(MODEL, "random", devices, formats, precisions)
+
+
+@pytest.mark.parametrize("absent", ["coremltools", "timm"])
+def test_a_package_that_is_missing_is_named_before_anything_starts(
+    absent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == absent else find(name)
+    )
+    with pytest.raises(MissingExtra, match=rf"{absent}.*pip install 'phoneward\["):
+        make_request(MODEL, "random", ["iphone-12"])

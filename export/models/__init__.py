@@ -9,7 +9,7 @@ from phoneward.registry import Entry, Registry
 FAMILIES: Registry[Family] = Registry(
     "model family",
     {
-        "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS"),
+        "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS", "export", ("torch", "timm")),
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
@@ -68,6 +69,13 @@ class Registry(Generic[T]):
             if root in entry.packages:
                 raise MissingExtra(f"{self.kind} '{name}' (package {root})", entry.extra) from error
             raise
+
+    def require(self, name: str) -> None:
+        """Raise `MissingExtra` if one of the entry's packages is absent; imports nothing."""
+        entry = self.entry(name)
+        for package in entry.packages:
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtra(f"{self.kind} '{name}' (package {package})", entry.extra)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order of registration."""
