@@ -258,9 +258,25 @@ def test_a_miss_is_named_with_the_operator_to_blame() -> None:
     assert "1 of 2 reached." in text
     assert (
         "- missed: a on onnxruntime: 1.50 of the fastest naive engine (litert); "
-        "most of it: 3 Conv take 6.00 ms\n" in text
+        "0.75 of its naive twin; most of it: 3 Conv take 6.00 ms\n" in text
     )
     assert rows(text, "Conv") == [["Conv", "3", "6.000", "75%"]]
+
+
+def test_an_artifact_slower_than_its_naive_twin_is_a_miss() -> None:
+    """Also where it reaches the fastest naive engine's time."""
+    results = recorded()
+    slower = tuple(
+        measurement(m.subject, m.round, 4.2 * (1 + m.round))
+        if m.subject == subject("litert", "ours")
+        else m
+        for m in results.measurements
+    )
+    results = results.model_copy(update={"measurements": slower})
+    assert subject("litert", "ours") in page.missed(results)
+    assert "a on litert: 1.05 of the fastest naive engine (litert); 1.05 of its" in page.render(
+        results
+    )
 
 
 def test_a_failed_conversion_is_quoted_and_cannot_break_the_table() -> None:

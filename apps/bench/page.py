@@ -10,6 +10,8 @@ from phoneward.names import Precision
 from phoneward.runtime.parity import THRESHOLDS
 
 TARGET = 1.25
+# a ratio that is quoted as 1.00 is no difference
+_TWIN = 1.005
 _TOP = 8
 _WRONG = THRESHOLDS[Precision.FP32].relative_error
 
@@ -26,9 +28,9 @@ milliseconds. Ratios are formed within rounds, and the middle one is quoted; bel
 faster. Our graphs take RGB 0 to 255 and normalise it themselves; the naive ones are fed \
 normalised tensors and are not charged for it.
 
-The target: each of our artifacts takes at most {target} times the fastest naive engine of its \
-model. An artifact whose answer to a photograph is further than {wrong:.0e} of PyTorch's range \
-from PyTorch's answer counts as wrong and reaches nothing.
+The targets: each of our artifacts takes no longer than its naive twin, and at most {target} \
+times the fastest naive engine of its model. An artifact whose answer to a photograph is further \
+than {wrong:.0e} of PyTorch's range from PyTorch's answer counts as wrong and reaches nothing.
 """
 
 
@@ -60,14 +62,22 @@ def target_ratio(table: dict[Subject, Series], ours: Subject) -> float | None:
 
 
 def missed(results: Results) -> list[Subject]:
-    """Ours that are wrong or over the target."""
+    """Ours that are wrong, slower than their naive twins, or over the target."""
     table = series(results.measurements)
     wrong = {(a.model, a.engine) for a in results.agreements if is_wrong(a)}
     return [
         subject
         for subject in _ours(table)
-        if (subject.model, subject.engine) in wrong or (target_ratio(table, subject) or 0) > TARGET
+        if (subject.model, subject.engine) in wrong
+        or (target_ratio(table, subject) or 0) > TARGET
+        or (twin_ratio(table, subject) or 0) >= _TWIN
     ]
+
+
+def twin_ratio(table: dict[Subject, Series], ours: Subject) -> float | None:
+    """Our typical time over that of the naive file for the same engine, paired within rounds."""
+    twin = table.get(ours.model_copy(update={"variant": "naive"}))
+    return None if twin is None else paired_ratio(table[ours], twin)
 
 
 def is_wrong(agreement: Agreement) -> bool:
@@ -104,7 +114,7 @@ def _latency(results: Results, table: dict[Subject, Series]) -> str:
                 engine,
                 *_times(ours),
                 *_times(naive),
-                _ratio(paired_ratio(ours, naive) if ours and naive else None),
+                _ratio(twin_ratio(table, subject) if ours else None),
                 _ratio(target_ratio(table, subject) if ours else None),
                 _error(results, model, engine),
             )
@@ -161,6 +171,8 @@ def _blame(results: Results, subject: Subject) -> str:
     fastest = fastest_naive(table, subject.model)
     if fastest is not None:
         what[0] += f" ({fastest.engine})"
+    if (ratio := twin_ratio(table, subject)) is not None:
+        what.append(f"{_ratio(ratio)} of its naive twin")
     for profile in results.profiles:
         if (profile.model, profile.engine) == (subject.model, subject.engine) and profile.ops:
             what.append(_worst(profile))
