@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,27 @@ def test_all_noise_is_in_the_log(tmp_path: Path) -> None:
     text = log.read_text()
     for noise in ("printed", "written to 1", "written to 2", "from a child", "logged", "warned"):
         assert noise in text
+
+
+_BUFFERED = """
+import ctypes, sys
+from pathlib import Path
+from phoneward.quiet import noise_to
+libc = ctypes.CDLL(None)
+libc.printf(b"before;")
+with noise_to(Path(sys.argv[1])):
+    libc.printf(b"noise of a converter;")
+print("after")
+"""
+
+
+def test_what_c_has_buffered_comes_out_where_it_belongs(tmp_path: Path) -> None:
+    """Into a pipe C buffers whole blocks, and writes them when the program ends."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", _BUFFERED, tmp_path / "log"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == "before;after\n"
+    assert (tmp_path / "log").read_text() == "noise of a converter;"
 
 
 def test_descriptors_come_back_after_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -18,8 +19,7 @@ def noise_to(log: Path) -> Iterator[None]:
     Descriptors, not only `sys.stdout`: converters print from C++ and from child processes. Not
     for use in several threads at once.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     saved = os.dup(1), os.dup(2)
     try:
         with log.open("ab", buffering=0) as sink:
@@ -28,11 +28,17 @@ def noise_to(log: Path) -> Iterator[None]:
             with _records_and_warnings():
                 yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for number, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # C's own buffers too: what a converter printed into them would come out later, elsewhere
+    ctypes.CDLL(None).fflush(None)
 
 
 @contextmanager
