@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from phoneward.bundle import (
     size_of,
     staged_output,
 )
-from phoneward.errors import ConversionError, MissingExtra, ParityError, PhonewardError
+from phoneward.errors import ConversionError, ParityError, PhonewardError
 from phoneward.export.backends import BACKENDS, About, Graph, Lowered
 from phoneward.export.cache import Cache, default_root, key_of, versions
 from phoneward.export.models import find
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 REFERENCE = "reference.npz"
 LABELS = "labels.txt"
 _ENGINE_DISTRIBUTIONS = ("ai-edge-litert", "executorch", "onnxruntime", "numpy", "pillow")
+
+# what the disk of the output answers; any other OSError during a conversion is the converter's
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Progress = Callable[[str, int, int], None]
 
@@ -76,8 +79,9 @@ def export_bundle(
         OutputExists, OutputError, WeightsError: as their names say. No bundle is left behind.
     """
     with staged_output(destination, force=options.force) as folder:
+        total = len(request.recipes) * len(request.model.stages) + 1
+        progress(f"weights: {request.weights}", 0, total)
         job = _Job(request, resolve(request.weights, request.model), folder, options)
-        total = len(job.tasks) + 1
         progress("reference answers of PyTorch", 0, total)
         job.make_reference()
         artifacts = []
@@ -117,9 +121,6 @@ class _Job:
 
     def modules(self) -> Mapping[str, nn.Module]:
         if not self._modules:
-            for package in ("torch", "timm"):
-                if importlib.util.find_spec(package) is None:
-                    raise MissingExtra(package, "export")
             with noise_to(self.folder / "logs" / "build.log"):
                 self._modules = self.family.build(self.card, load(self.weights))
         return self._modules
@@ -147,10 +148,12 @@ class _Job:
         identity = self._identity((*backend.distributions, *_ENGINE_DISTRIBUTIONS, "timm"))
         key = key_of({"recipe": recipe, "rewrites": rewrites, "stage": stage.name, **identity})
         if self.cache is not None and (record := self.cache.take(key, self.folder)) is not None:
-            return Artifact.model_validate(record)
+            artifact = Artifact.model_validate(record)
+            parity = artifact.parity.model_copy(update={"cached": True})
+            return artifact.model_copy(update={"parity": parity})
         path = f"artifacts/{stage.name}-{recipe.precision}{backend.suffix}"
         log = f"logs/{stage.name}-{recipe}.log"
-        lowered = self._lower(stage, recipe, rewrites)
+        lowered, applied = self._lower(stage, recipe, rewrites)
         artifact = Artifact(
             stage=stage.name,
             format=recipe.format,
@@ -163,7 +166,7 @@ class _Job:
             parity=Parity(status=ParityStatus.NOT_EXECUTED, reason="not measured yet"),
             delegation=lowered.delegation,
             target=recipe.target,
-            rewrites=rewrites,
+            rewrites=applied,
             log=log,
             log_sha256=sha256_of(self.folder / log),
         )
@@ -201,7 +204,10 @@ class _Job:
             "tools": versions(distributions),
         }
 
-    def _lower(self, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]) -> Lowered:
+    def _lower(
+        self, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]
+    ) -> tuple[Lowered, tuple[str, ...]]:
+        """Convert; return what was written and the rewrites that found something to change."""
         from phoneward.export.rewrites import apply_all
 
         backend = BACKENDS.get(recipe.format)
@@ -210,12 +216,15 @@ class _Job:
         out = self.folder / "artifacts" / f"{stage.name}-{recipe.precision}{backend.suffix}"
         try:
             with noise_to(log):
-                apply_all(module, rewrites)
-                return backend.lower(Graph(module, stage, self._about()), recipe, out)
-        except (PhonewardError, OSError):
+                places = apply_all(module, rewrites)
+                lowered = backend.lower(Graph(module, stage, self._about()), recipe, out)
+            return lowered, tuple(name for name in rewrites if places.get(name))
+        except PhonewardError:
             raise
         except Exception as error:
-            kept = _keep(log)
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise
+            kept = _keep(log, f"{self.card.name}-{log.name}")
             raise ConversionError(recipe.format, _first_line(error), kept) from error
 
     def _about(self) -> About:
@@ -240,9 +249,9 @@ class _Job:
             )
 
 
-def _keep(log: Path) -> Path | None:
+def _keep(log: Path, name: str) -> Path | None:
     """Save a log from the staging folder, which is about to go; None if that fails too."""
-    kept = default_root() / "failed" / log.name
+    kept = default_root() / "failed" / name
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(log.read_bytes())

@@ -10,6 +10,7 @@ from phoneward.errors import UnknownName
 from phoneward.export.models import cards, find
 from phoneward.export.models.hybrids import REWRITES, _table
 from phoneward.export.rewrites import REWRITES as KNOWN_REWRITES
+from phoneward.export.rewrites import apply_all
 
 SMALL = ("efficientformerv2_s0", "mobilevit_xxs", "mobilevitv2_050", "mobilenetv3_small_100")
 
@@ -51,6 +52,17 @@ def test_every_named_rewrite_exists() -> None:
     for plan in REWRITES.values():
         for names in plan.values():
             assert all(name in KNOWN_REWRITES for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientformer_l1", "efficientformerv2_s0", "mobilevit_xxs", "mobilevitv2_050"]
+)
+def test_every_planned_rewrite_of_a_hybrid_finds_its_place(name: str) -> None:
+    """A module that timm renames would otherwise lose its rewrite silently."""
+    card, family = find(name)
+    for key, rewrites in REWRITES[card.architecture].items():
+        places = apply_all(family.build(card, None)["classify"], rewrites)
+        assert [name for name, count in places.items() if not count] == [], key
 
 
 @pytest.mark.parametrize("name", SMALL)

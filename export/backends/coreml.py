@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ class CoreMLBackend:
         )
         _describe(model, graph.about, stage)
         model.save(str(out))
-        return Lowered(stage.inputs, stage.outputs, notes=_counts(model))
+        return Lowered(stage.inputs, stage.outputs)
 
 
 def _program(module: nn.Module, stage: Stage) -> Any:
@@ -125,13 +124,6 @@ def _describe(model: Any, about: About, stage: Stage) -> None:
     for spec in stage.outputs:
         model.output_description[spec.name] = f"{spec.dtype} {spec.shape}"
     model.user_defined_metadata["phoneward.model"] = about.title
-
-
-def _counts(model: Any) -> dict[str, str]:
-    operations = model.get_spec().mlProgram.functions["main"].block_specializations
-    ops = next(iter(operations.values())).operations
-    counts = Counter(op.type for op in ops if op.type != "const")
-    return {name: str(count) for name, count in sorted(counts.items())}
 
 
 COREML = CoreMLBackend()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ class OnnxBackend:
         model = program.model_proto
         _describe(model, graph.about)
         out.write_bytes(model.SerializeToString())
-        return Lowered(stage.inputs, stage.outputs, notes=_counts(model))
+        return Lowered(stage.inputs, stage.outputs)
 
 
 def _describe(model: Any, about: About) -> None:
@@ -64,11 +63,6 @@ def _describe(model: Any, about: About) -> None:
         properties["labels"] = "\n".join(about.labels)
     for key, value in properties.items():
         model.metadata_props.add(key=key, value=value)
-
-
-def _counts(model: Any) -> dict[str, str]:
-    counts = Counter(node.op_type for node in model.graph.node)
-    return {name: str(count) for name, count in sorted(counts.items())}
 
 
 ONNX = OnnxBackend()

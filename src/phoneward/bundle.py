@@ -75,7 +75,10 @@ class OutputParity(Spec):
 
 
 class Parity(Spec):
-    """The verdict on one artifact, the engine that gave it, and the figures behind it."""
+    """The verdict on one artifact, the engine that gave it, and the figures behind it.
+
+    `cached` verdicts were reached by an earlier export of the same bytes on this kind of machine.
+    """
 
     status: ParityStatus
     engine: str | None = None
@@ -83,6 +86,7 @@ class Parity(Spec):
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     images: int = 0
     reason: str | None = None
+    cached: bool = False
 
 
 class Artifact(Spec):
