@@ -112,10 +112,12 @@ class Classifier:
 
 
 def _choose(bundle: Bundle, fitting: list[Artifact], engine: str | None) -> tuple[Artifact, str]:
+    if engine is None:
+        able = {name: a for a in reversed(fitting) for name in engines_for(a.format)}
+        if able:
+            first = min(able, key=list(ENGINES).index)
+            return able[first], first
     for artifact in fitting:
-        available = engines_for(artifact.format)
-        if engine is None and available:
-            return artifact, available[0]
         if engine is not None and format_of(engine) == artifact.format:
             return artifact, engine
     if not fitting or engine is not None:

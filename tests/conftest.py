@@ -7,7 +7,7 @@ axes changes the numbers. `bundle` is a small classifier's whole bundle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither take from the user's cache nor fill it; child processes inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHONEWARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 10

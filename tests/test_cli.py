@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from phoneward.apps.cli import VERBS
+from phoneward import __version__
+from phoneward.apps.cli.app import VERBS
 
 ONNX_ONLY = ("--format", "onnx", "--weights", "random")
 
@@ -54,7 +55,7 @@ def test_help_shows_an_example(tmp_path: Path, verb: str) -> None:
 def test_help_is_quick_and_imports_no_torch(tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['phoneward', 'export', '--help']\n"
-        "from phoneward.apps.cli import main\n"
+        "from phoneward.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
@@ -94,13 +95,14 @@ def test_with_json_an_error_is_json_too(tmp_path: Path) -> None:
     assert "unknown model" in json.loads(result.stdout)["error"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "extra", "code"])
+@pytest.mark.parametrize("damage", ["truncated", "legacy", "missing", "extra", "code"])
 def test_weights_that_do_not_fit_leave_nothing(tmp_path: Path, damage: str) -> None:
     import timm
 
     state = timm.create_model("mobilenetv3_small_100").state_dict()
     message = {
         "truncated": "truncated or not a weights file",
+        "legacy": "truncated or not a weights file",
         "missing": "missing 1: classifier.bias",
         "extra": "unexpected 1: surplus",
         "code": "holds code",
@@ -109,8 +111,12 @@ def test_weights_that_do_not_fit_leave_nothing(tmp_path: Path, damage: str) -> N
         del state["classifier.bias"]
     if damage == "extra":
         state["surplus"] = torch.zeros(1)
-    torch.save(print if damage == "code" else state, tmp_path / "w.pt")
-    if damage == "truncated":
+    torch.save(
+        print if damage == "code" else state,
+        tmp_path / "w.pt",
+        _use_new_zipfile_serialization=damage != "legacy",
+    )
+    if damage in ("truncated", "legacy"):
         (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:100_000])
     result = run(
         "export", "mobilenetv3_small_100", "--format", "onnx", "--weights", "w.pt", cwd=tmp_path
@@ -137,6 +143,7 @@ def test_the_same_export_again_takes_under_five_seconds(bundle: Path) -> None:
     result = run("export", "mobilenetv3_small_100", *ONNX_ONLY, "-o", "again", cwd=bundle.parent)
     after = os.times()
     assert result.returncode == 0
+    assert "ok (onnxruntime, cached)" in result.stdout
     used = (after.children_user - before.children_user) + (
         after.children_system - before.children_system
     )
@@ -170,6 +177,38 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert plan["dry_run"]
     assert [a["format"] for a in plan["artifacts"]] == ["coreml", "executorch"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_reads_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(bytes(1000))
+    result = run(
+        "export", "mobilenetv3_small_100", "--format", "onnx", "--weights", "w.safetensors",
+        "--dry-run", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "not a whole safetensors file" in json.loads(result.stdout)["error"]
+
+
+def test_dry_run_tries_the_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    result = run("export", "mobilevit_s", *ONNX_ONLY, "-o", "file/out", "--dry-run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: cannot write file/out")
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout == f"phoneward {__version__}\n"
+
+
+def test_output_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "phoneward", "devices", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_run_prints_a_list_with_five_labels(bundle: Path, photo: Path) -> None:

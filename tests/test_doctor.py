@@ -125,7 +125,7 @@ def test_the_table_names_every_piece_and_the_outcome(tmp_path: Path) -> None:
 def test_it_imports_no_vendor_package(tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['phoneward', 'doctor']\n"
-        "from phoneward.apps.cli import main\n"
+        "from phoneward.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'timm', 'coremltools', 'executorch', 'onnx', 'onnxruntime',"

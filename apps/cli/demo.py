@@ -54,7 +54,7 @@ def demonstrate(request: ExportRequest, output: Path, *, force: bool, json_outpu
         with progress_bar(quiet=json_output) as progress:
             bundle = export_bundle(request, output, Options(force=force), progress)
     except GateFailed as failure:
-        show_failure(failure.artifacts, output, str(failure), json_output=json_output)
+        show_failure(failure.artifacts, str(failure), json_output=json_output)
         return failure.exit_code
     photo = next(path for path in photographs() if path.stem == "espresso")
     with noise_to(Path(os.devnull)):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.apps.cli.report import artifact_json, print_artifacts
+from phoneward.apps.cli.report import artifact_json, print_artifacts, show_failure
 from phoneward.names import Precision
 
 if TYPE_CHECKING:
-    from phoneward.bundle import Artifact
     from phoneward.export.request import ExportRequest
 
 EXAMPLE = (
@@ -65,7 +65,10 @@ def command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and print the plan only.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check names, weights, packages and output; print the plan."
+        ),
     ] = False,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Convert anew even if nothing has changed.")
@@ -90,34 +93,31 @@ def command(
         with progress_bar(quiet=json_output) as progress:
             bundle = export_bundle(request, destination, options, progress)
     except GateFailed as failure:
-        _show(failure.artifacts, destination, json_output=json_output, error=str(failure))
+        show_failure(failure.artifacts, str(failure), json_output=json_output)
         return failure.exit_code
-    _show(bundle.manifest.artifacts, destination, json_output=json_output, error=None)
-    return 0
-
-
-def _show(
-    artifacts: tuple[Artifact, ...], destination: Path, *, json_output: bool, error: str | None
-) -> None:
+    artifacts = bundle.manifest.artifacts
     if json_output:
         rows = [artifact_json(artifact, destination) for artifact in artifacts]
-        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": error})
-        return
+        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": None})
+        return 0
     print_artifacts(artifacts)
-    if error:
-        typer.echo(f"error: {error}", err=True)
-    else:
-        print(f"Bundle written: {destination}")
-        print(f"Next: phoneward run {destination} IMAGE    phoneward verify {destination}")
+    print(f"Bundle written: {destination}")
+    print(f"Next: phoneward run {destination} IMAGE    phoneward verify {destination}")
+    return 0
 
 
 def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output: bool) -> None:
     from phoneward.errors import OutputExists
-    from phoneward.export.weights import resolve
+    from phoneward.export.models import find
+    from phoneward.export.weights import load, resolve
 
     if destination.exists() and not force:
         raise OutputExists(destination)
-    record = resolve(request.weights, request.model).record
+    _check_writable(destination)
+    weights = resolve(request.weights, request.model)
+    record = weights.record
+    if (state := load(weights)) is not None:
+        find(request.model.name)[1].build(request.model, state)
     rows = [
         {"stage": stage.name, "format": r.format, "precision": str(r.precision), "target": r.target}
         for r in request.recipes
@@ -133,3 +133,12 @@ def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output
     )
     print(f"Weights: {record.kind}, {record.source}")
     print(f"Bundle: {destination} (nothing was written)")
+
+
+def _check_writable(destination: Path) -> None:
+    from phoneward.errors import OutputError
+
+    parents = destination.absolute().parents
+    nearest = next(parent for parent in parents if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise OutputError(f"cannot write {destination}: {nearest} is no folder to write to")

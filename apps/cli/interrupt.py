@@ -7,29 +7,32 @@ process aborts with its temporary folders on disk.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
 
-from phoneward.bundle import discard_staging
-
 EXIT_CODE = 2
-_MESSAGE = "error: interrupted; nothing was written\n"
+_MESSAGE = "interrupted; nothing was written"
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def leave_nothing_behind() -> None:
     """Install the handler for SIGINT and SIGTERM."""
-    # a copy: during a conversion descriptor 2 is a log file
-    stderr = os.dup(2)
+    # copies: during a conversion descriptors 1 and 2 are a log file
+    stdout, stderr = os.dup(1), os.dup(2)
 
     def handle(number: int, frame: FrameType | None) -> NoReturn:
-        discard_staging()
+        # absent as long as nothing can have been staged: loading the command line takes a while
+        bundle = sys.modules.get("phoneward.bundle")
+        if discard := getattr(bundle, "discard_staging", None):
+            discard()
         cursor = _SHOW_CURSOR if os.isatty(stderr) else ""
-        os.write(stderr, f"{cursor}{_MESSAGE}".encode())
-        sys.stdout.flush()
+        os.write(stderr, f"{cursor}error: {_MESSAGE}\n".encode())
+        if "--json" in sys.argv:
+            os.write(stdout, f"{json.dumps({'error': _MESSAGE})}\n".encode())
         os._exit(EXIT_CODE)
 
     for number in (signal.SIGINT, signal.SIGTERM):

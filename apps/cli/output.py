@@ -39,14 +39,18 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Yield `report(step, done, total)`; draws on a copy of stderr that log capture leaves alone.
 
-    Without a terminal each step is one plain line; `quiet` prints nothing.
+    Without a terminal each step but the first is one plain line, so that bad input, which the
+    first step finds, is answered with one line; `quiet` prints nothing.
     """
     with os.fdopen(os.dup(2), "w") as stream:
         console = Console(file=stream, quiet=quiet)
         if not console.is_terminal:
-            yield lambda step, done, total: console.print(
-                f"[{done}/{total}] {step}", markup=False, highlight=False
-            )
+
+            def report(step: str, done: int, total: int) -> None:
+                if done:
+                    console.print(f"[{done}/{total}] {step}", markup=False, highlight=False)
+
+            yield report
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
         with Progress(*columns, MofNCompleteColumn(), Elapsed(), console=console) as progress:

@@ -25,20 +25,23 @@ _COLUMNS = (
 )
 
 
-def artifact_json(artifact: Artifact, bundle: Path) -> dict[str, Any]:
-    """Return an artifact as the commands' JSON has it; `path` is absolute."""
+def artifact_json(artifact: Artifact, bundle: Path | None) -> dict[str, Any]:
+    """Return an artifact as the commands' JSON has it.
+
+    `path` and `log` are absolute, and null where no bundle was written.
+    """
     record = artifact.model_dump(mode="json")
-    record["path"] = str(bundle.absolute() / artifact.path)
+    for key in ("path", "log"):
+        if record[key] is not None:
+            record[key] = None if bundle is None else str(bundle.absolute() / record[key])
     return record
 
 
-def show_failure(
-    artifacts: Sequence[Artifact], destination: Path, error: str, *, json_output: bool
-) -> None:
+def show_failure(artifacts: Sequence[Artifact], error: str, *, json_output: bool) -> None:
     """Show every verdict of an export whose gate failed, and the error."""
     if json_output:
-        rows = [artifact_json(artifact, destination) for artifact in artifacts]
-        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": error})
+        rows = [artifact_json(artifact, None) for artifact in artifacts]
+        print_json({"bundle": None, "artifacts": rows, "error": error})
     else:
         print_artifacts(artifacts)
         typer.echo(f"error: {error}", err=True)
@@ -59,13 +62,18 @@ def print_artifacts(artifacts: Sequence[Artifact]) -> None:
                 _snr(parity),
                 "" if parity.top1_agreement is None else f"{parity.top1_agreement:.0%}",
                 _fallback(artifact.delegation),
-                f"{parity.status}" + (f" ({parity.engine})" if parity.engine else ""),
+                _verdict(parity),
             )
         )
     print_table("Artifacts against PyTorch", _COLUMNS, rows)
     for artifact in artifacts:
         if artifact.parity.reason and artifact.parity.status is ParityStatus.FAILED:
             print(f"{artifact.format}-{artifact.precision}: {artifact.parity.reason}")
+
+
+def _verdict(parity: Parity) -> str:
+    notes = [note for note in (parity.engine, "cached" if parity.cached else None) if note]
+    return f"{parity.status}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _worst(parity: Parity) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from phoneward.apps.cli.output import JsonFlag, print_json, print_table
+from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 from phoneward.names import Precision
 
 EXAMPLE = "Example: phoneward run lite0 cat.jpg --engine litert"
@@ -27,19 +28,23 @@ def command(
     threads: Annotated[int, typer.Option(min=1, help="Threads the engine may use.")] = 2,
     json_output: JsonFlag = False,
 ) -> None:
-    """Classify images with the first artifact that can run here, or the one asked for."""
+    """Classify images with the artifact whose engine loads quickest here, or the one asked for."""
     from phoneward.bundle import Bundle
     from phoneward.quiet import noise_to
     from phoneward.runtime.classifier import Classifier
 
     opened = Bundle.open(bundle)
     with (
+        progress_bar(quiet=json_output or not sys.stderr.isatty()) as progress,
         noise_to(Path(os.devnull)),
         Classifier.open(
             opened, engine=engine, format_name=format_name, precision=precision, threads=threads
         ) as classifier,
     ):
-        answers = [(path, classifier.classify(path, top=5)) for path in images]
+        answers = []
+        for number, path in enumerate(images):
+            progress(path.name, number, len(images))
+            answers.append((path, classifier.classify(path, top=5)))
         used = classifier.engine
     if json_output:
         print_json(

@@ -33,6 +33,7 @@ class Engine(Protocol):
         ...
 
 
+# the one that loads quickest first: ExecuTorch's bindings import torch
 ENGINES: Registry[Engine] = Registry(
     "engine",
     {
@@ -41,9 +42,6 @@ ENGINES: Registry[Engine] = Registry(
             "litert",
             ("ai_edge_litert", "tflite_runtime"),
         ),
-        "executorch": Entry(
-            "phoneward.runtime.engines.executorch:ExecuTorchSession", "executorch", ("executorch",)
-        ),
         "onnxruntime": Entry(
             "phoneward.runtime.engines.onnxruntime:OnnxRuntimeSession",
             "onnxruntime",
@@ -51,6 +49,9 @@ ENGINES: Registry[Engine] = Registry(
         ),
         "coreml": Entry(
             "phoneward.runtime.engines.coreml:CoreMLSession", "coreml", ("coremltools",)
+        ),
+        "executorch": Entry(
+            "phoneward.runtime.engines.executorch:ExecuTorchSession", "executorch", ("executorch",)
         ),
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from phoneward.spec import TensorSpec
 
+# names that tell no more than a position: those of litert-torch
+_POSITIONAL = re.compile(r"(args|output)_\d+")
 _PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
@@ -65,6 +68,8 @@ def _ordered(specs: Sequence[TensorSpec], by_position: Any, by_name: Any) -> lis
     names = [spec.name for spec in specs]
     if set(by_name) == set(names):
         return [by_name[name]["index"] for name in names]
+    if by_name and not all(_POSITIONAL.fullmatch(name) for name in by_name):
+        raise EngineError(f"the file's tensors are {sorted(by_name)} where {names} are meant")
     if len(by_position) != len(names):
         raise EngineError(f"the file has {len(by_position)} tensors where {names} are meant")
     return [detail["index"] for detail in by_position]
