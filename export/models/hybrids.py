@@ -78,13 +78,13 @@ _EFFICIENTFORMERV2 = ("fold_layer_scale", "merge_heads", "fuse_conv_norm", "fuse
 _FUSED = ("fuse_batch_norm", "mean_pool")
 
 # By architecture and format (or format and precision), in the order in which they are applied;
-# `*` is every other format. The root-mean-square norms square the token stream, which overflows
-# half precision.
+# `*` is every other format. The root-mean-square norms square the token stream: half precision
+# holds that only of a scaled stream.
 REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "efficientformer": {
         "*": _EFFICIENTFORMER,
         "executorch": (*_EFFICIENTFORMER, "efficientformer_rms"),
-        "executorch-fp16": _EFFICIENTFORMER,
+        "executorch-fp16": (*_EFFICIENTFORMER, "efficientformer_rms", "half_stream"),
     },
     "efficientformerv2": {
         "*": (*_EFFICIENTFORMERV2, "attention_maps"),

@@ -42,6 +42,7 @@ REWRITES: Registry[Rewrite] = Registry(
             "pool_mixer",
             "biased_attention",
             "efficientformer_rms",
+            "half_stream",
             "attention_maps",
             "attention_maps_conv",
         )
