@@ -38,7 +38,7 @@ class _Here:
 
     @property
     def problems(self) -> list[str]:
-        return failures(self.findings)
+        return failures(self.scope, self.findings)
 
 
 def command(
@@ -50,8 +50,8 @@ def command(
 ) -> int:
     """Compare this installation with the versions that are known to work together.
 
-    Reads package metadata only. Exit code 0: all that the scope needs is there in the known-good
-    version; 1: something is missing or differs.
+    Reads package metadata only. Exit code 1: something is missing, or, for export, differs from
+    the known-good version. For the runtime, which takes ranges, a difference is only shown.
     """
     here = _look(scope or (Scope.EXPORT if installed_version("torch") else Scope.RUNTIME))
     if json_output:
@@ -135,7 +135,8 @@ def _print(here: _Here) -> None:
         typer.echo(f"error: {'; '.join(here.problems)}", err=True)
         print(f"All at their known-good versions: {_install_all(here.scope)}")
     else:
-        print(f"Everything for {here.scope.value} is here at its known-good version.")
+        exactly = " at its known-good version" if here.scope is Scope.EXPORT else ""
+        print(f"Everything for {here.scope.value} is here{exactly}.")
 
 
 def _install_all(scope: Scope) -> str:

@@ -130,16 +130,22 @@ def examine(scope: Scope, pieces: Iterable[Piece]) -> list[Finding]:
     ]
 
 
-def failures(findings: Iterable[Finding]) -> list[str]:
-    """Name what keeps the scope from being whole, one line each; empty: nothing does."""
+def failures(scope: Scope, findings: Iterable[Finding]) -> list[str]:
+    """Name what keeps the scope from being whole, one line each; empty: nothing does.
+
+    Converters work together at their known-good versions only. The runtime takes ranges, from an
+    old board's versions to those of today: there, what differs is shown and no failure.
+    """
     findings = tuple(findings)
+    bad = {State.MISSING, State.DIFFERS} if scope is Scope.EXPORT else {State.MISSING}
     wrong = [
         f"{finding.piece.name} {finding.state.value}"
         for finding in findings
-        if finding.need is Need.REQUIRED and finding.state is not State.OK
+        if finding.need is Need.REQUIRED and finding.state in bad
     ]
     engines = [finding for finding in findings if finding.need is Need.ENGINE]
-    if engines and all(finding.state is not State.OK for finding in engines):
+    if engines and all(finding.state in bad for finding in engines):
         names = ", ".join(finding.piece.name for finding in engines)
-        wrong.append(f"no engine at its known-good version (one of {names})")
+        at = " at its known-good version" if scope is Scope.EXPORT else ""
+        wrong.append(f"no engine{at} (one of {names})")
     return wrong
