@@ -50,9 +50,16 @@ def check(model: str, format_name: str, folder: Path) -> None:
         assert parity.images == 5
         limit = 1e-4 if artifact.precision is Precision.FP32 else 2e-2
         assert 0 < parity.outputs[0].relative_error <= limit
-        if format_name == "executorch" and artifact.precision is Precision.FP32:
+        if format_name == "executorch":
             assert artifact.delegation is not None
-            assert (artifact.delegation.partitions, artifact.delegation.fallback) == (1, {})
+            # at fp16 the image, and tokens that a norm reads in fp32, are cast at the rim
+            rim = artifact.precision is Precision.FP16
+            assert artifact.delegation.partitions <= 1 + rim
+            assert (
+                set(artifact.delegation.fallback) <= {"_to_dim_order_copy"}
+                if rim
+                else not (artifact.delegation.fallback)
+            )
 
 
 @pytest.mark.parametrize("format_name", BACKENDS)

@@ -77,3 +77,24 @@ def test_a_stream_beyond_256_survives_half_precision() -> None:
     scaled = model.half()(image.half()).float()
     assert _error(plain, expected) > 0.1
     assert _error(scaled, expected) < 5e-3
+
+
+@pytest.mark.parametrize("kind", [torch.nn.SiLU, torch.nn.GELU, timm.layers.activations.GELU])
+def test_activations_are_as_close_as_half_precision_tells(kind: type[torch.nn.Module]) -> None:
+    """Over all halves from -20 to 20, the error is below the spacing of halves near 2 to 4."""
+    model = torch.nn.Sequential(kind())
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.half)
+    x = x[x.abs() <= 20].float()
+    before = model(x)
+    assert apply_all(model, ("half_activations",)) == {"half_activations": 1}
+    assert float((model(x) - before).abs().max()) < 5e-4
+    assert float((model.half()(x.half()).float() - before).abs().max()) < 2e-2
+    assert apply_all(model, ("half_activations",)) == {"half_activations": 0}
+
+
+def test_silu_is_exact() -> None:
+    model = torch.nn.Sequential(torch.nn.SiLU()).double()
+    x = torch.linspace(-20, 20, 1001, dtype=torch.double)
+    before = model(x)
+    apply_all(model, ("half_activations",))
+    assert float((model(x) - before).abs().max()) < 1e-14

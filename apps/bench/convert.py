@@ -55,7 +55,7 @@ def plain_model(name: str) -> tuple[nn.Module, Tensor]:
 
     card, family = find(name)
     ours = next(iter(family.build(card, None).values()))
-    return ours.body, _photograph(name) * ours.scale + ours.shift
+    return ours.body, ours.normalize(_photograph(name))
 
 
 def _photograph(name: str) -> Tensor:

@@ -52,12 +52,13 @@ class Hybrids:
 
                 state = to_timm(state)
             load_strictly(model, state, card.name)
-        return {"classify": Normalized(model, row["mean"], row["std"]).eval()}
+        return {"classify": Normalized(model, row["mean"], row["std"], card.image.width).eval()}
 
     def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
-        """Return the list for the card's architecture: of the recipe, its format, or any."""
+        """Return what the plan has for the recipe, its format or any, and what any model gets."""
         plan = REWRITES[card.architecture]
-        return plan.get(str(recipe), plan.get(recipe.format, plan["*"]))
+        names = plan.get(str(recipe), plan.get(recipe.format, plan["*"]))
+        return (*names, *_OF_FORMAT.get(recipe.format, ()))
 
     def labels(self, card: ModelCard) -> tuple[str, ...]:
         """Return the 1,000 ImageNet-1k descriptions in the order of the logits."""
@@ -84,20 +85,33 @@ REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "efficientformer": {
         "*": _EFFICIENTFORMER,
         "executorch": (*_EFFICIENTFORMER, "efficientformer_rms"),
-        "executorch-fp16": (*_EFFICIENTFORMER, "efficientformer_rms", "half_stream"),
+        "executorch-fp16": (
+            *_EFFICIENTFORMER,
+            "efficientformer_rms",
+            "half_stream",
+            "half_activations",
+        ),
     },
     "efficientformerv2": {
         "*": (*_EFFICIENTFORMERV2, "attention_maps"),
+        "executorch-fp16": (*_EFFICIENTFORMERV2, "attention_maps", "half_activations"),
         "coreml": (*_EFFICIENTFORMERV2, "attention_maps_conv"),
     },
     "mobilevit": {
         "*": (*_FUSED, "mobilevit_tokens", "mobilevit_rms"),
-        "executorch-fp16": (*_FUSED, "mobilevit_tokens"),
+        "executorch-fp16": (
+            *_FUSED,
+            "mobilevit_tokens",
+            "mobilevit_rms",
+            "half_stream",
+            "half_activations",
+        ),
         "onnx-fp16": (*_FUSED, "mobilevit_tokens"),
         "coreml": (*_FUSED, "mobilevit_shuffle"),
     },
     "mobilevitv2": {
         "*": (*_FUSED, "mobilevitv2_tokens"),
+        "executorch-fp16": (*_FUSED, "mobilevitv2_tokens", "half_activations"),
         "coreml": (*_FUSED, "mobilevitv2_shuffle"),
     },
     "mobilenet": {
@@ -106,6 +120,9 @@ REWRITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "efficientnet": {"*": ("fuse_mobile_norm", "mean_pool")},
 }
+
+# what every model gets in a format
+_OF_FORMAT = {"tflite": ("normalize_rows",)}
 
 HYBRIDS = Hybrids()
 

@@ -27,10 +27,12 @@ REWRITES: Registry[Rewrite] = Registry(
     {
         name: Entry(f"phoneward.export.rewrites.{name}:apply", extra="export", packages=("timm",))
         for name in (
+            "normalize_rows",
             "fuse_batch_norm",
             "mean_pool",
             "fuse_mobile_norm",
             "hard_activations",
+            "half_activations",
             "mobilevit_tokens",
             "mobilevit_rms",
             "mobilevitv2_tokens",
