@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from phoneward.apps.bench import page, worker
 from phoneward.apps.bench.__main__ import main
-from phoneward.apps.bench.child import ChildError, run_child
+from phoneward.apps.bench.child import ChildError, run_child, without_folders
 from phoneward.apps.bench.matrix import Matrix
 from phoneward.apps.bench.matrix import main as matrix_main
 from phoneward.apps.bench.matrix_page import render as render_matrix
@@ -323,6 +323,11 @@ def test_a_child_that_breaks_gives_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(ChildError, match="^KeyError: 'smoke'$"):
         run_child("convert", job, Conversion, tmp_path / "run")
     assert "Traceback" in (tmp_path / "run.log").read_text(encoding="utf-8")
+
+
+def test_an_error_does_not_tell_where_packages_are_installed() -> None:
+    error = "passes: /home/me/.venv/lib/python3.11/site-packages/timm/a.py:4: 'tfl.mul' op"
+    assert without_folders(error) == "passes: timm/a.py:4: 'tfl.mul' op"
 
 
 # matrix

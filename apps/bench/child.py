@@ -6,6 +6,7 @@ standard output and error; those two go to a log.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def run_child(module: str, job: Spec, answer: type[A], scratch: Path) -> A:
             raise ChildError(f"not done after {_LONGEST_S} s") from error
     text = answer_file.read_text(encoding="utf-8") if answer_file.exists() else ""
     if done.returncode == PhonewardError.exit_code and text:
-        raise ChildError(_Report.model_validate_json(text).error)
+        raise ChildError(without_folders(_Report.model_validate_json(text).error))
     if done.returncode != 0 or not text:
         raise ChildError(_how_it_ended(done.returncode, log))
     return answer.model_validate_json(text)
@@ -76,6 +77,11 @@ def first_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else "no message"
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+
+
+def without_folders(error: str) -> str:
+    """Vendors quote source files with this machine's folders, which say nothing elsewhere."""
+    return re.sub(r"/\S*/site-packages/", "", error)
 
 
 def _how_it_ended(code: int, log: Path) -> str:
