@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from phoneward.bundle import sha256_of, staging_folder
+from phoneward.bundle import sha256_of
+from phoneward.staging import staging_folder
 
 _CODE = (("phoneward", "*"), ("phoneward.export", "**/*"), ("phoneward.runtime", "**/*"))
 _SOURCES = (".py", ".toml", ".jpg")

@@ -18,7 +18,6 @@ from phoneward.bundle import (
     Parity,
     sha256_of,
     size_of,
-    staged_output,
 )
 from phoneward.errors import ConversionError, ParityError, PhonewardError
 from phoneward.export.backends import BACKENDS, About, Graph, Lowered
@@ -29,6 +28,7 @@ from phoneward.export.request import ExportRequest
 from phoneward.export.weights import WeightsFile, load, resolve
 from phoneward.names import ParityStatus
 from phoneward.quiet import noise_to
+from phoneward.staging import staged_output
 
 if TYPE_CHECKING:
     from torch import nn

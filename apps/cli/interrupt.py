@@ -26,8 +26,8 @@ def leave_nothing_behind() -> None:
 
     def handle(number: int, frame: FrameType | None) -> NoReturn:
         # absent as long as nothing can have been staged: loading the command line takes a while
-        bundle = sys.modules.get("phoneward.bundle")
-        if discard := getattr(bundle, "discard_staging", None):
+        staging = sys.modules.get("phoneward.staging")
+        if discard := getattr(staging, "discard_staging", None):
             discard()
         cursor = _SHOW_CURSOR if os.isatty(stderr) else ""
         os.write(stderr, f"{cursor}error: {_MESSAGE}\n".encode())

@@ -2,7 +2,7 @@
 
 Before and after as in `attention_maps`, except that products are (1, h, N, M) and a talking head
 stays the 1x1 convolution that it was, with its bias only behind the softmax: no reshapes around
-it. For Core ML and ONNX Runtime; the XNNPACK delegate of ExecuTorch 1.5 computes this wrongly.
+it. For Core ML; the XNNPACK delegate of ExecuTorch 1.5 computes this wrongly.
 """
 
 from __future__ import annotations

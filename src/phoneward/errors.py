@@ -13,6 +13,7 @@
     │   └── ArtifactChanged             a file whose bytes are not those that were exported
     ├── OutputError                     the place to write to cannot be written
     │   └── OutputExists                ... because something is there already
+    │       └── NotABundle              ... which is no bundle, so that --force leaves it alone
     ├── ConversionError                 a vendor converter refused the model
     ├── EngineError                     an artifact could not be loaded or run
     └── ParityError                     exit code 1: an artifact disagrees with PyTorch
@@ -103,6 +104,14 @@ class OutputExists(OutputError):
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"{path} exists; choose another folder or give --force to replace it")
+
+
+class NotABundle(OutputExists):
+    """What lies at the output's place is no bundle, so that even `--force` leaves it alone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.args = (f"{path} is not a bundle and is never replaced; choose another folder",)
 
 
 class ConversionError(PhonewardError):
