@@ -72,8 +72,10 @@ class Cache:
         entry = self.root / key
         try:
             content = json.loads((entry / "entry.json").read_text(encoding="utf-8"))
-            whole = all(sha256_of(entry / n) == sha for n, sha in content["files"].items())
             record = dict(content["record"])
+            whole = content["digest"] == _digest(content["files"], record) and all(
+                sha256_of(entry / n) == sha for n, sha in content["files"].items()
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if not whole:
@@ -101,7 +103,7 @@ class Cache:
             for name in names:
                 _copy(folder / name, staging / name)
                 files[name] = sha256_of(staging / name)
-            content = {"files": files, "record": record}
+            content = {"files": files, "record": record, "digest": _digest(files, record)}
             (staging / "entry.json").write_text(json.dumps(content), encoding="utf-8")
             try:
                 staging.rename(self.root / key)
@@ -109,6 +111,11 @@ class Cache:
                 # another export of the same was quicker
                 if not (self.root / key / "entry.json").exists():
                     raise
+
+
+def _digest(files: object, record: object) -> str:
+    text = json.dumps([files, record], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: object) -> object:

@@ -69,11 +69,11 @@ def _of_devices(
         if not kept:
             raise InvalidSpec(f"nothing to export for {name}: it takes {_listed(offered)}")
         recipes += kept
-    for format_name in formats:
-        if all(recipe.format != format_name for recipe in recipes):
+    made = {recipe.format for recipe in recipes} | {recipe.precision for recipe in recipes}
+    for named in (*formats, *precisions):
+        if named not in made:
             raise InvalidSpec(
-                f"nothing to export as {format_name}: {', '.join(names)} would get "
-                f"{_listed(recipes)}"
+                f"nothing to export as {named}: {', '.join(names)} would get {_listed(recipes)}"
             )
     return recipes
 

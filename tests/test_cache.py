@@ -92,7 +92,19 @@ def test_what_has_no_stable_text_is_no_key() -> None:
         key_of({"recipe": object()})
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"files": {}}', '{"files": [], "record": 3}'])
+def test_a_changed_record_counts_as_absent(tmp_path: Path, made: Path) -> None:
+    """It holds the verdict on the files."""
+    cache = Cache(tmp_path / "cache")
+    cache.put("k", made, NAMES, {"status": "failed"})
+    entry = tmp_path / "cache" / "k" / "entry.json"
+    entry.write_text(entry.read_text().replace("failed", "ok"))
+    assert cache.take("k", tmp_path / "out") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"files": {}, "record": {}}', "[]", "{}", '{"files": {}}', '{"files": [], "record": 3}'],
+)
 def test_an_entry_of_another_shape_counts_as_absent(tmp_path: Path, text: str) -> None:
     (tmp_path / "k").mkdir()
     (tmp_path / "k" / "entry.json").write_text(text)

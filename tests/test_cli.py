@@ -205,10 +205,11 @@ def test_output_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
         result = subprocess.run(
             [sys.executable, "-m", "phoneward", "devices", "--json"],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
         )  # fmt: skip
     assert result.returncode == 2
-    assert "No space left on device" in result.stderr
-    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert "No space left on device" in line
 
 
 def test_run_prints_a_list_with_five_labels(bundle: Path, photo: Path) -> None:
@@ -263,6 +264,37 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, number: signal.Signals) -> 
     assert process.returncode == 2
     assert stderr.splitlines()[-1] == "error: interrupted; nothing was written"
     assert list(out.iterdir()) == []
+
+
+def test_an_interrupt_ends_even_when_nobody_reads(tmp_path: Path) -> None:
+    """Ctrl-C in `phoneward ... --json | jq` ends the reader too."""
+    script = (
+        "import os, signal, sys, time; sys.argv = ['phoneward', '--json']\n"
+        "from phoneward.apps.cli.interrupt import leave_nothing_behind\n"
+        "leave_nothing_behind()\n"
+        "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        "except BaseException: pass\n"
+        "sys.exit(0)"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=writer, stderr=writer, check=False, cwd=tmp_path
+    )
+    os.close(writer)
+    assert done.returncode == 2
+
+
+def test_an_interrupt_is_json_too(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; sys.argv = ['phoneward', '--json']\n"
+        "from phoneward.apps.cli.interrupt import leave_nothing_behind\n"
+        "leave_nothing_behind(); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (2, {"error": "interrupted"})
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

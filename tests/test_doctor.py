@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_exporting_without_torch(bare: Path, tmp_path: Path) -> None:
 
 def test_another_version_differs(bare: Path, tmp_path: Path) -> None:
     """Which is a failure for the converters; the runtime takes ranges."""
-    path = stated(tmp_path / "meta", rich="13.0.0", onnxruntime="1.0.0")
+    path = stated(tmp_path / "meta", rich="13.8.0", onnxruntime="1.21.0")
     result = doctor(bare, "--json", "--for", "export", cwd=tmp_path, PYTHONPATH=path)
     assert result.returncode == 1
     assert "rich differs" in told(result)["problems"]
@@ -202,6 +203,19 @@ def test_the_old_engine_goes_with_an_old_numpy(bare: Path, tmp_path: Path) -> No
     alone = stated(tmp_path / "alone", numpy="1.26.4")
     answer = told(doctor(bare, "--json", cwd=tmp_path, PYTHONPATH=alone))
     assert piece(answer, "numpy")["state"] == "differs"
+
+
+def test_numpy_2_does_not_go_with_the_old_engine(bare: Path, tmp_path: Path) -> None:
+    path = stated(tmp_path / "meta", tflite_runtime="2.14.0", numpy="2.4.0")
+    answer = told(doctor(bare, "--json", "--for", "runtime", cwd=tmp_path, PYTHONPATH=path))
+    assert answer["problems"] == ["numpy differs"]
+
+
+def test_what_is_older_than_phoneward_asks_for_is_a_failure() -> None:
+    (rich,) = [one for one in examine(Scope.RUNTIME, load_pieces()) if one.piece.name == "rich"]
+    assert rich.lowest == "13"
+    assert failures(Scope.RUNTIME, [replace(rich, installed="13.0")]) == []
+    assert failures(Scope.RUNTIME, [replace(rich, installed="12.6.1")]) == ["rich differs"]
 
 
 def test_an_unknown_scope_is_bad_input(tmp_path: Path) -> None:

@@ -23,19 +23,12 @@ ONE_A_FAMILY = (
     "mobilenetv3_small_100",
     "efficientnet_lite0",
 )
-# (architecture, format, precision) that an engine computes wrongly and the gate therefore refuses
-REFUSED: set[tuple[str, str, Precision]] = set()
 OTHERS = tuple(name for name in cards() if name not in ONE_A_FAMILY)
 
 
 def check(model: str, format_name: str, folder: Path) -> None:
     weights = "pretrained" if model == "efficientnet_lite0" else "random"
-    architecture = cards()[model].architecture
-    precisions = tuple(
-        precision
-        for precision in BACKENDS.get(format_name).precisions
-        if (architecture, format_name, precision) not in REFUSED
-    )
+    precisions = BACKENDS.get(format_name).precisions
     request = make_request(model, weights, (), [format_name], precisions)
     bundle = export_bundle(request, folder / "bundle", Options(use_cache=False))
     bundle.check_files()

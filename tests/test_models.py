@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import timm
 import torch
@@ -9,8 +12,10 @@ import torch
 from phoneward.errors import UnknownName
 from phoneward.export.models import cards, find
 from phoneward.export.models.hybrids import REWRITES, _table
+from phoneward.export.reference import write_reference
 from phoneward.export.rewrites import REWRITES as KNOWN_REWRITES
 from phoneward.export.rewrites import apply_all
+from phoneward.runtime.parity import Reference
 
 SMALL = ("efficientformerv2_s0", "mobilevit_xxs", "mobilevitv2_050", "mobilenetv3_small_100")
 
@@ -82,3 +87,15 @@ def test_random_weights_are_a_function_of_the_seed_and_answer_to_the_image(name:
 def test_an_unknown_model_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="known: efficientformer_l1, .*efficientnet_lite0"):
         find("resnet50")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", list(cards()))
+def test_random_networks_have_favourites(name: str, tmp_path: Path) -> None:
+    """What half precision cannot tell apart would make the gate's top class a matter of chance."""
+    card, family = find(name)
+    write_reference(family.build(card, None), card.stages, tmp_path / "reference.npz")
+    reference = Reference.load(tmp_path / "reference.npz")
+    logits = reference.outputs("classify", card.stages[0].outputs[0])[:, 0]
+    best, second = np.sort(logits[reference.real("classify")], axis=1)[:, :-3:-1].T
+    assert ((best - second) / np.ptp(logits[reference.real("classify")], axis=1)).min() > 0.0015

@@ -59,6 +59,19 @@ def test_what_c_has_buffered_comes_out_where_it_belongs(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "noise of a converter;"
 
 
+def test_a_log_on_a_full_disk_does_not_swallow_what_follows() -> None:
+    script = (
+        "import sys; from pathlib import Path; from phoneward.quiet import noise_to\n"
+        "try:\n with noise_to(Path('/dev/full')): print('noise')\n"
+        "except OSError as error: print(error.strerror, file=sys.stderr)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "No space left on device" in done.stderr
+
+
 def test_descriptors_come_back_after_an_error(tmp_path: Path) -> None:
     before = [Path(f"/proc/self/fd/{fd}").readlink() for fd in (1, 2)]
     with pytest.raises(KeyboardInterrupt), noise_to(tmp_path / "log"):

@@ -78,6 +78,7 @@ def test_nothing_to_export_is_an_error() -> None:
     [
         (["pixel-8"], ["coreml"], [], "nothing to export for pixel-8: it takes tflite-fp32"),
         (["iphone-12", "pixel-8"], ["coreml"], [], "nothing to export for pixel-8"),
+        (["iphone-12"], ["coreml"], [FP16, FP32], "nothing to export as fp32: iphone-12 would"),
         (["pixel-8"], ["coreml", "tflite"], [FP16], "nothing to export as coreml: pixel-8 would"),
     ],
 )

@@ -65,11 +65,29 @@ def test_layer_norms_are_left_alone() -> None:
     assert apply_all(_model("efficientformer_l1"), ("half_stream",)) == {"half_stream": 0}
 
 
-def test_a_stream_beyond_256_survives_half_precision() -> None:
-    model, image = _model("efficientformer_l1"), _image()
+def _with_tokens_times(factor: float) -> torch.nn.Module:
+    model = _model("efficientformer_l1")
     entry = model.stages[3].downsample.norm
-    entry.weight.mul_(200)
-    entry.bias.mul_(200)
+    entry.weight.mul_(factor)
+    entry.bias.mul_(factor)
+    for block in model.stages[3].blocks:
+        if hasattr(block, "ls1"):
+            block.ls1.gamma.mul_(min(factor, 1))
+            block.ls2.gamma.mul_(min(factor, 1))
+    return model
+
+
+@pytest.mark.parametrize("factor", [0.05, 1])
+def test_a_quiet_stream_loses_nothing(factor: float) -> None:
+    """Its squares must not fall below what half precision holds."""
+    model, image = _with_tokens_times(factor), _image()
+    expected = model(image)
+    apply_all(model, (*EFFICIENTFORMER, "half_stream"))
+    assert _error(model.half()(image.half()).float(), expected) < 5e-3
+
+
+def test_a_stream_beyond_256_survives_half_precision() -> None:
+    model, image = _with_tokens_times(100), _image()
     expected = model(image)
     apply_all(model, EFFICIENTFORMER)
     plain = copy.deepcopy(model).half()(image.half()).float()

@@ -40,12 +40,15 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+OLD = '{"schema_version": 1, "artifacts": ["old"]}'
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """Return a folder that passes for an old bundle, alone in its folder."""
     folder = tmp_path / "place" / "out"
     folder.mkdir(parents=True)
-    (folder / MANIFEST).write_text("old")
+    (folder / MANIFEST).write_text(OLD)
     return folder
 
 
@@ -68,12 +71,14 @@ def test_force_takes_an_empty_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "new").exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "broken link"])
+@pytest.mark.parametrize("kind", ["folder", "other program", "file", "broken link"])
 def test_force_replaces_nothing_but_bundles(tmp_path: Path, kind: str) -> None:
     precious = tmp_path / "precious"
-    if kind == "folder":
+    if kind in ("folder", "other program"):
         precious.mkdir()
         (precious / "photo.jpg").write_text("precious")
+        if kind == "other program":
+            (precious / MANIFEST).write_text('{"entry": "src/main.js"}')
     elif kind == "file":
         precious.write_text("precious")
     else:
@@ -86,7 +91,7 @@ def test_force_replaces_nothing_but_bundles(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, OutputExists)
     assert list(tmp_path.iterdir()) == [precious]
-    assert kind != "folder" or (precious / "photo.jpg").read_text() == "precious"
+    assert not precious.is_dir() or (precious / "photo.jpg").read_text() == "precious"
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -98,7 +103,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path, content: str, force: boo
         with staged_output(out, force=force) as folder:
             (folder / "new").write_text("")
             out.mkdir()
-            (out / content).write_text("")
+            (out / content).write_text(OLD)
 
     if force and content == MANIFEST:
         work()
@@ -129,7 +134,7 @@ def test_a_replacement_that_fails_puts_the_old_bundle_back(
         (folder / "new").write_text("")
         monkeypatch.setattr(Path, "rename", fails_once)
     assert len(calls) == 2 * failing - 1, "the second failure needs a rename back"
-    assert (out / MANIFEST).read_text() == "old"
+    assert (out / MANIFEST).read_text() == OLD
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -150,7 +155,25 @@ def test_an_old_bundle_that_cannot_be_put_back_is_kept_and_named(
     ):
         monkeypatch.setattr(Path, "rename", works_once)
     assert str(caught.value).endswith(str(calls[0]))
-    assert (calls[0] / MANIFEST).read_text() == "old"
+    assert (calls[0] / MANIFEST).read_text() == OLD
+
+
+def test_a_foreign_file_between_the_renames_costs_neither(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, calls = Path.rename, []
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        calls.append(target)
+        result = rename(self, target)
+        if len(calls) == 1:
+            out.write_text("somebody's")
+        return result
+
+    with pytest.raises(OutputError, match="it is kept as"), staged_output(out, force=True):
+        monkeypatch.setattr(Path, "rename", meanwhile)
+    assert out.read_text() == "somebody's"
+    assert (calls[0] / MANIFEST).read_text() == OLD
 
 
 INTERRUPTED = """
@@ -180,7 +203,7 @@ print("not interrupted")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("when", "left"), [("before", "old"), ("after", "new")])
+@pytest.mark.parametrize(("when", "left"), [("before", OLD), ("after", "new")])
 def test_an_interrupt_between_the_renames_leaves_one_whole_bundle(
     out: Path, number: signal.Signals, when: str, left: str
 ) -> None:
@@ -188,5 +211,7 @@ def test_an_interrupt_between_the_renames_leaves_one_whole_bundle(
     result = subprocess.run(script, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr
     assert result.stdout == ""
+    said = "interrupted; nothing was written" if when == "before" else "interrupted"
+    assert result.stderr == f"error: {said}\n"
     assert (out / MANIFEST).read_text() == left
     assert list(out.parent.iterdir()) == [out]

@@ -88,4 +88,6 @@ def _how_it_ended(code: int, log: Path) -> str:
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return first_line(lines[-1]) if lines else f"the process ended with code {code}"
+    return (
+        first_line(without_folders(lines[-1])) if lines else f"the process ended with code {code}"
+    )

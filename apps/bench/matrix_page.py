@@ -13,10 +13,10 @@ _INTRODUCTION = """\
 # Models and formats
 
 Every model with random weights, exported to every format and precision by the pipeline that \
-`phoneward export` uses, one process a model. A cell holds the largest error over PyTorch's range \
-on eight images and the share of five photographs with PyTorch's top class, then megabytes, then \
-seconds, which include PyTorch's own answers, the proof, and in the first cell of a format the \
-import of its converter. `{absent}`: no engine for the format \
+`phoneward export` uses, one process a model. A cell holds the largest error on eight images, over \
+the range of PyTorch's output for the image, and the share of five photographs with PyTorch's top \
+class, then megabytes, then seconds, which include PyTorch's own answers, the proof, and in the \
+first cell of a format the import of its converter. `{absent}`: no engine for the format \
 runs on this machine.
 
 - Machine: {cpu}, {cores} cores, {system}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from typing import Annotated, Any, NoReturn
@@ -82,7 +83,7 @@ def run_app() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - programs read JSON even then, people get the whole story
         traceback.print_exc()
         code = _report(f"{type(error).__name__}: {error} (please report this)", _FAULT)
-    sys.exit(code)
+    _exit(code)
 
 
 def _report(message: str, code: int, *, shown: bool = False) -> int:
@@ -92,3 +93,12 @@ def _report(message: str, code: int, *, shown: bool = False) -> int:
         with contextlib.suppress(OSError):  # standard output itself may be what failed
             print(json.dumps({"error": message}), flush=True)
     return code
+
+
+def _exit(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # the interpreter would try again, and complain, when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

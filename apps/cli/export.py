@@ -11,6 +11,7 @@ import typer
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 from phoneward.apps.cli.report import artifact_json, print_artifacts, show_failure
 from phoneward.names import Precision
+from phoneward.quiet import noise_to
 
 if TYPE_CHECKING:
     from phoneward.export.request import ExportRequest
@@ -63,7 +64,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The bundle's folder [default: MODEL].")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -107,17 +108,17 @@ def command(
 
 
 def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output: bool) -> None:
-    from phoneward.errors import OutputExists
     from phoneward.export.models import find
     from phoneward.export.weights import load, resolve
+    from phoneward.staging import check_replaceable
 
-    if destination.exists() and not force:
-        raise OutputExists(destination)
+    check_replaceable(destination, force=force)
     _check_writable(destination)
     weights = resolve(request.weights, request.model)
     record = weights.record
-    if (state := load(weights)) is not None:
-        find(request.model.name)[1].build(request.model, state)
+    with noise_to(Path(os.devnull)):
+        if (state := load(weights)) is not None:
+            find(request.model.name)[1].build(request.model, state)
     rows = [
         {"stage": stage.name, "format": r.format, "precision": str(r.precision), "target": r.target}
         for r in request.recipes

@@ -64,6 +64,7 @@ class Finding:
     need: Need
     installed: str | None
     known_good: str
+    lowest: str = ""  # that Phoneward's own metadata asks for
 
     @property
     def state(self) -> State:
@@ -74,6 +75,17 @@ class Finding:
         return State.OK if same else State.DIFFERS
 
     @property
+    def supported(self) -> bool:
+        """Tell whether the runtime takes the version: not too old, nor beyond what goes together.
+
+        A piece with a known-good version of its own beside another one must have its major version.
+        """
+        if self.installed is None or _release(self.installed) < _release(self.lowest):
+            return False
+        pinned = self.known_good != known_good_versions().get(self.piece.name, self.known_good)
+        return not pinned or _release(self.installed)[:1] == _release(self.known_good)[:1]
+
+    @property
     def install(self) -> str | None:
         """The command that puts it right; None if nothing is wrong."""
         if self.state is State.OK:
@@ -82,6 +94,20 @@ class Finding:
             return f"pip install '{self.piece.name}=={self.known_good}'"
         extra = f"[{self.piece.extra}]" if self.piece.extra else ""
         return f"pip install 'phoneward{extra}'"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _lowest_versions() -> dict[str, str]:
+    """What the installed package's metadata asks for: normalized names to lowest versions."""
+    try:
+        needs = importlib.metadata.requires("phoneward") or ()
+    except importlib.metadata.PackageNotFoundError:  # used from a folder, not installed
+        return {}
+    found = (re.match(r"([A-Za-z0-9._-]+)(?:\[.*?\])?[^;]*?>=\s*([0-9.]+)", need) for need in needs)
+    return {normalized(match[1]): match[2] for match in found if match}
 
 
 def load_pieces() -> tuple[Piece, ...]:
@@ -119,12 +145,19 @@ def installed_version(name: str) -> str | None:
 def examine(scope: Scope, pieces: Iterable[Piece]) -> list[Finding]:
     """Compare every piece that has a place in `scope` with its known-good version."""
     known = known_good_versions()
+    lowest = _lowest_versions()
     listed = [(piece, piece.need(scope), installed_version(piece.name)) for piece in pieces]
     for piece, need, installed in listed:
         if need is not None and installed is not None:
             known.update(piece.known_good_beside)
     return [
-        Finding(piece, need, installed, piece.known_good or known[piece.name])
+        Finding(
+            piece,
+            need,
+            installed,
+            piece.known_good or known[piece.name],
+            lowest.get(normalized(piece.name), ""),
+        )
         for piece, need, installed in listed
         if need is not None
     ]
@@ -134,17 +167,20 @@ def failures(scope: Scope, findings: Iterable[Finding]) -> list[str]:
     """Name what keeps the scope from being whole, one line each; empty: nothing does.
 
     Converters work together at their known-good versions only. The runtime takes ranges, from an
-    old board's versions to those of today: there, what differs is shown and no failure.
+    old board's versions to those of today: there, what differs and is supported is no failure.
     """
     findings = tuple(findings)
-    bad = {State.MISSING, State.DIFFERS} if scope is Scope.EXPORT else {State.MISSING}
+
+    def bad(finding: Finding) -> bool:
+        return finding.state is not State.OK and (scope is Scope.EXPORT or not finding.supported)
+
     wrong = [
         f"{finding.piece.name} {finding.state.value}"
         for finding in findings
-        if finding.need is Need.REQUIRED and finding.state in bad
+        if finding.need is Need.REQUIRED and bad(finding)
     ]
     engines = [finding for finding in findings if finding.need is Need.ENGINE]
-    if engines and all(finding.state in bad for finding in engines):
+    if engines and all(map(bad, engines)):
         names = ", ".join(finding.piece.name for finding in engines)
         at = " at its known-good version" if scope is Scope.EXPORT else ""
         wrong.append(f"no engine{at} (one of {names})")

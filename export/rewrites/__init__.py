@@ -1,5 +1,7 @@
 """Module rewrites that make a model export and run fast; each leaves the outputs unchanged.
 
+(`half_activations`, for half precision, to within what half precision resolves.)
+
 A rewrite is one file with one function `apply(model) -> int` that changes the model in place and
 returns the number of places it changed. Which rewrites a model gets, and in which order, is
 data: the lists that the zoo gives for each family and format.

@@ -4,9 +4,12 @@ Before: root-mean-square norms square the stream, (B, N, C); a value beyond 256 
 precision (65504). A native `LayerNorm` is no way out on ExecuTorch 1.5.1: its kernel for rows of
 256 and more, which runs outside the delegate, reads pairs of halves as single floats and answers
 nonsense (EfficientFormer: wrong by half of the output range).
-After: the stream holds `x / 16`. Its writers carry the factor in their weights; its readers never
-see it, because a norm removes any factor once its eps is divided by 256. The only new operation is
+After: the stream holds `x / 4`. Its writers carry the factor in their weights; its readers never
+see it, because a norm removes any factor once its eps is divided by 16. The only new operation is
 one multiplication where EfficientFormer's tokens leave the feature map.
+
+Squares of half precision are whole from 6e-5 to 65504: a stream may now reach 1024, and its tokens'
+root mean square may be as low as 0.03 (0.008 unscaled, 0.125 at a sixteenth) before they lose bits.
 
 Apply after `efficientformer_rms` or `mobilevit_rms`.
 """
@@ -22,8 +25,8 @@ from phoneward.export.rewrites.mobilevit_rms import RootMeanSquare
 from phoneward.export.rewrites.mobilevit_tokens import TokenBlock
 from phoneward.export.rewrites.modules import replace
 
-FACTOR = 1 / 16
-"""What the stream is multiplied by: a power of two, so that scaling rounds nothing."""
+FACTOR = 1 / 4
+"""What the stream is multiplied by; a power of two, so that only subnormals are rounded."""
 
 
 class ScaledTokens(nn.Module):

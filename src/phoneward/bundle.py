@@ -59,7 +59,8 @@ class Delegation(Spec):
 class OutputParity(Spec):
     """Agreement of one output with PyTorch over all reference inputs.
 
-    `relative_error` is `max_abs_error` over the range (max - min) of PyTorch's output;
+    `max_abs_error` is the largest of all samples, `relative_error` the largest error of a sample
+    over the range (max - min) of PyTorch's output for that sample;
     `snr_db` is the signal-to-noise ratio in decibels (null where the error is exactly zero).
     """
 

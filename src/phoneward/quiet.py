@@ -28,10 +28,12 @@ def noise_to(log: Path) -> Iterator[None]:
             with _records_and_warnings():
                 yield
     finally:
-        _flush()
-        for number, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
+        try:
+            _flush()
+        finally:  # also where the log's disk is full
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 def _flush() -> None:
