@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 PRETRAINED = "pretrained"
 RANDOM = "random"
 SEED = 12
-"""Of the random weights. With it, in every model, the best two classes of each photograph that
-ships with Phoneward differ by 0.15 % of the range and more, which half precision tells apart."""
+"""Of the random weights. With it, in every model but EfficientNet-Lite0, which has trained weights,
+the best two classes of each photograph that ships with Phoneward differ by 0.15 % of the range and
+more, which half precision tells apart."""
 _WRAPPERS = ("model", "state_dict", "state_dict_ema", "model_ema")
 _LISTED = 8
 
