@@ -50,13 +50,13 @@ def paired_ratio(numerator: Series, denominator: Series) -> float | None:
 
 
 def fastest_naive(table: Mapping[Subject, Series], model: str) -> Subject | None:
-    """The naive subject of a model with the lowest typical time; eager PyTorch does not count."""
+    """The naive subject of a model with the lowest best time; eager PyTorch does not count."""
     naive = [
         subject
         for subject in table
         if subject.model == model and subject.variant == "naive" and subject.engine != EAGER
     ]
-    return min(naive, key=lambda subject: table[subject].typical, default=None)
+    return min(naive, key=lambda subject: table[subject].best, default=None)
 
 
 def quantile(samples: Sequence[int], share: float) -> float:
