@@ -18,11 +18,14 @@ def small(*formats: str) -> ExportRequest:
     return make_request("mobilenetv3_small_100", "random", (), formats, [Precision.FP32])
 
 
+PRECIOUS = '{"schema_version": 1, "artifacts": ["precious"]}'
+
+
 @pytest.mark.parametrize(
     ("arguments", "content", "message"),
     [
         (("-o", "mine"), "bundle.json", "give --force to replace it"),
-        (("-o", "mine"), "photo.jpg", "mine exists"),
+        (("-o", "mine"), "photo.jpg", "mine is not a bundle"),
         (("-o", "mine", "--force"), "photo.jpg", "mine is not a bundle"),
         ((), "photo.jpg", "demo-output is not a bundle"),
     ],
@@ -32,14 +35,14 @@ def test_an_existing_folder_stays(
 ) -> None:
     folder = tmp_path / ("mine" if arguments else "demo-output")
     folder.mkdir()
-    (folder / content).write_text("precious")
+    (folder / content).write_text(PRECIOUS)
     command = [sys.executable, "-m", "phoneward", "demo", *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    assert (folder / content).read_text() == "precious"
+    assert (folder / content).read_text() == PRECIOUS
 
 
 def test_answers_are_numbers_or_null(
