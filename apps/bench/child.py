@@ -54,7 +54,7 @@ def run_child(module: str, job: Spec, answer: type[A], scratch: Path) -> A:
             raise ChildError(f"not done after {_LONGEST_S} s") from error
     text = answer_file.read_text(encoding="utf-8") if answer_file.exists() else ""
     if done.returncode == PhonewardError.exit_code and text:
-        raise ChildError(without_folders(_Report.model_validate_json(text).error))
+        raise ChildError(_Report.model_validate_json(text).error)
     if done.returncode != 0 or not text:
         raise ChildError(_how_it_ended(done.returncode, log))
     return answer.model_validate_json(text)
@@ -73,8 +73,8 @@ def serve(job_type: type[J], work: Callable[[J], Spec]) -> None:
 
 
 def first_line(text: str) -> str:
-    """The first line with something on it, shortened to fit a table."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The first line with something on it, without folders, shortened to fit a table."""
+    lines = [line.strip() for line in without_folders(text).splitlines() if line.strip()]
     line = lines[0] if lines else "no message"
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
 
@@ -88,6 +88,4 @@ def _how_it_ended(code: int, log: Path) -> str:
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return (
-        first_line(without_folders(lines[-1])) if lines else f"the process ended with code {code}"
-    )
+    return first_line(lines[-1]) if lines else f"the process ended with code {code}"

@@ -42,7 +42,7 @@ def discard_staging() -> bool:
     unfinished = any(folder.exists() for folder in _STAGING)
     try:
         for aside in tuple(_SET_ASIDE):
-            _settle(aside, _SET_ASIDE[aside][1])
+            _settle(aside)
     finally:
         for folder in tuple(_STAGING):
             shutil.rmtree(folder, ignore_errors=True)
@@ -108,14 +108,14 @@ def _replace(staging: Path, destination: Path, *, force: bool) -> None:
         staging.rename(destination)
     finally:
         try:
-            _settle(aside, staging)
+            _settle(aside)
         finally:
             del _SET_ASIDE[aside]
 
 
-def _settle(aside: Path, successor: Path) -> None:
+def _settle(aside: Path) -> None:
     """Put a replaced folder back unless its successor is in place; then remove what is left."""
-    destination = _SET_ASIDE[aside][0]
+    destination, successor = _SET_ASIDE[aside]
     if os.path.lexists(aside) and os.path.lexists(successor):
         try:
             if os.path.lexists(destination):
