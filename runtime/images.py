@@ -51,18 +51,17 @@ def load_image(path: Path) -> Image.Image:
 
 
 def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[np.float32]:
-    """Scale the shorter side, crop the centre, and lay out as `tensor` asks.
+    """Fit an image to the square as `spec.fit` says, and lay it out as `tensor` asks.
 
     Returns float32 RGB, 0 to 255, of shape (1, 3, H, W) or (1, H, W, 3).
 
-    The arithmetic is that of timm's `create_transform` (torchvision's Resize and CenterCrop on a
-    PIL image): the shorter side becomes `floor(size / crop_fraction)`, the longer one is
-    truncated, and half a pixel of the crop rounds to even.
+    The arithmetic of `fit="crop"` is that of timm's `create_transform` (torchvision's Resize and
+    CenterCrop on a PIL image): the shorter side becomes `floor(size / crop_fraction)`, the longer
+    one is truncated, and half a pixel of the crop rounds to even.
     """
     if spec.height != spec.width:
         raise InvalidSpec(f"images of {spec.height}x{spec.width} are not square")
-    scaled = _scale(image, int(spec.height / spec.crop_fraction), _FILTERS[spec.interpolation])
-    pixels = np.asarray(_crop(scaled, spec.height), np.float32)
+    pixels = np.asarray(_fitted(image, spec), np.float32)
     if tensor.layout == "NCHW":
         pixels = pixels.transpose(2, 0, 1)
     elif tensor.layout != "NHWC":
@@ -82,6 +81,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _fitted(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    resampling = _FILTERS[spec.interpolation]
+    if spec.fit == "stretch":
+        return image.resize((spec.width, spec.height), resampling)
+    scaled = _scale(image, int(spec.height / spec.crop_fraction), resampling)
+    return _crop(scaled, spec.height)
 
 
 def _scale(image: Image.Image, shorter: int, resampling: Any) -> Image.Image:

@@ -9,6 +9,9 @@ from phoneward.registry import Entry, Registry
 FAMILIES: Registry[Family] = Registry(
     "model family",
     {
+        "efficienttam": Entry(
+            "phoneward.export.models.efficienttam.family:EFFICIENTTAM", "export", ("torch",)
+        ),
         "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS", "export", ("torch", "timm")),
     },
 )

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class ModelCard:
     """What is known of a model before it is built.
 
-    `hub` is the Hugging Face repository with the pretrained weights, `package` an installable
-    Python distribution that carries them instead. `top1_percent` is ImageNet-1k validation
-    accuracy as published for the hub's weights.
+    `hub` is the Hugging Face repository that has the pretrained weights in `hub_file`, `package`
+    an installable Python distribution that carries them instead. `top1_percent` is ImageNet-1k
+    validation accuracy as published for the hub's weights.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ModelCard:
     licence: str
     hub: str | None = None
     package: str | None = None
+    hub_file: str = "model.safetensors"
     top1_percent: float | None = None
 
 

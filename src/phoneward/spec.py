@@ -61,8 +61,9 @@ class TensorSpec(Spec):
 class ImageSpec(Spec):
     """How an image becomes a model's input: RGB, 0 to 255, of a fixed size.
 
-    The resize rule is timm's evaluation transform: the shorter side is scaled to
-    `size / crop_fraction` (rounded down) with `interpolation`, then the centre is cropped.
+    With `fit="crop"` the resize rule is timm's evaluation transform: the shorter side is scaled to
+    `size / crop_fraction` (rounded down) with `interpolation`, then the centre is cropped. With
+    `fit="stretch"` both sides are scaled to the size, whatever the aspect ratio.
     Normalisation (mean, standard deviation) is inside every exported graph.
     """
 
@@ -72,3 +73,4 @@ class ImageSpec(Spec):
     value_range: tuple[float, float] = (0.0, 255.0)
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fit: Literal["crop", "stretch"] = "crop"

@@ -1,0 +1,147 @@
+"""Image encoder: a plain vision transformer with windows (ViTDet, arXiv 2203.16527) and a neck."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from phoneward.export.models.efficienttam.layers import MLP, LayerNorm2d, attend, to_tokens
+from phoneward.export.models.efficienttam.variants import CHANNELS, STRIDE
+
+_DEPTH = 12
+_WINDOW = 14
+_GLOBAL_BLOCKS = (2, 5, 8, 11)
+_PRETRAINED_GRID = 14
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention inside each window."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (windows, L, C) to itself."""
+        windows, length, width = x.shape
+        shape = (windows, length, self.heads, width // self.heads)
+        q, k, v = (part.reshape(shape).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        mixed = attend(q, k, v).transpose(1, 2).reshape(windows, length, width)
+        return cast(Tensor, self.proj(mixed))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a norm; attention over all tokens or in 14 x 14 windows.
+
+    Windows that stick out of the image are filled with zeros, which take part in attention as
+    they do in the official model: their keys and values are the projections' biases.
+    """
+
+    def __init__(self, width: int, heads: int, *, windowed: bool) -> None:
+        super().__init__()
+        self.windowed = windowed
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = MLP((width, 4 * width, width), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (1, H, W, C) to itself."""
+        _, height, width, channels = x.shape
+        y = self.norm1(x)
+        if self.windowed:
+            y = _from_windows(self.attn(_to_windows(y)), height, width)
+        else:
+            y = self.attn(y.reshape(1, -1, channels)).reshape(1, height, width, channels)
+        x = x + y
+        return cast(Tensor, x + self.mlp(self.norm2(x)))
+
+
+def _to_windows(x: Tensor) -> Tensor:
+    _, height, width, channels = x.shape
+    rows, columns = -(-height // _WINDOW), -(-width // _WINDOW)
+    x = F.pad(x, (0, 0, 0, columns * _WINDOW - width, 0, rows * _WINDOW - height))
+    x = x.reshape(rows, _WINDOW, columns, _WINDOW * channels).transpose(1, 2)
+    return x.reshape(rows * columns, _WINDOW * _WINDOW, channels)
+
+
+def _from_windows(windows: Tensor, height: int, width: int) -> Tensor:
+    channels = windows.shape[-1]
+    rows, columns = -(-height // _WINDOW), -(-width // _WINDOW)
+    x = windows.reshape(rows, columns, _WINDOW, _WINDOW * channels).transpose(1, 2)
+    return x.reshape(1, rows * _WINDOW, columns * _WINDOW, channels)[:, :height, :width]
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of 16 x 16 pixels to tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, STRIDE, STRIDE)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (1, 3, H, W) to (1, H / 16, W / 16, C)."""
+        return cast(Tensor, self.proj(image)).permute(0, 2, 3, 1)
+
+
+class Trunk(nn.Module):
+    """The transformer; its last block's output is taken without a norm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        # the place of the class token comes first
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + _PRETRAINED_GRID**2, width))
+        self.patch_embed = PatchEmbedding(width)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, windowed=i not in _GLOBAL_BLOCKS) for i in range(_DEPTH)
+        )
+
+    def positions(self, grid: int) -> Tensor:
+        """The learned positions, bicubically resized to (1, grid, grid, C)."""
+        places = self.pos_embed[:, 1:].unflatten(1, (_PRETRAINED_GRID, _PRETRAINED_GRID))
+        resized = F.interpolate(
+            places.permute(0, 3, 1, 2), (grid, grid), mode="bicubic", align_corners=False
+        )
+        return resized.permute(0, 2, 3, 1)
+
+    def forward(self, image: Tensor, positions: Tensor) -> Tensor:
+        """Map a normalised (1, 3, H, W) image to (1, C, H / 16, W / 16)."""
+        x = self.patch_embed(image) + positions
+        for block in self.blocks:
+            x = block(x)
+        return x.permute(0, 3, 1, 2)
+
+
+class Neck(nn.Module):
+    """Two convolutions that bring the trunk's channels to 256."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        steps = nn.Sequential()
+        steps.add_module("conv_1x1", nn.Conv2d(width, CHANNELS, 1, bias=False))
+        steps.add_module("norm_0", LayerNorm2d(CHANNELS))
+        steps.add_module("conv_3x3", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False))
+        steps.add_module("norm_1", LayerNorm2d(CHANNELS))
+        self.convs = nn.ModuleList([steps])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (1, C, H, W) to (1, 256, H, W)."""
+        return cast(Tensor, self.convs[0](x))
+
+
+class ImageEncoder(nn.Module):
+    """Image to features; `positions` is `trunk.positions(grid)`, a constant of the graph."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(width, heads)
+        self.neck = Neck(width)
+
+    def forward(self, image: Tensor, positions: Tensor) -> Tensor:
+        """Map a normalised (1, 3, H, W) image to features (1, T, 256)."""
+        return to_tokens(self.neck(self.trunk(image, positions)))

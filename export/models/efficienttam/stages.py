@@ -1,0 +1,249 @@
+"""The four graphs of EfficientTAM, of fixed shape, each a module over parts of the model.
+
+    encode      a frame to features
+    prompt      features and prompts on this frame to a mask
+    propagate   features and what is remembered to a mask
+    memorize    features and the mask to a memory
+
+What depends on data is inside: which candidate is chosen, absence, the mask that is remembered.
+Shapes, with T tokens on a grid of g x g: `specs.py`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from phoneward.export.models.efficienttam.layers import (
+    EMPTY,
+    resize_matrix,
+    to_map,
+    to_tokens,
+)
+from phoneward.export.models.efficienttam.mask_decoder import OWN_TOKENS, Candidates, Codes
+from phoneward.export.models.efficienttam.memory_attention import BankReader
+from phoneward.export.models.efficienttam.model import EfficientTAM
+from phoneward.export.models.efficienttam.variants import STRIDE
+
+ABSENT = -1024.0
+"""Logit of every pixel of an object that is not in sight."""
+_MASK_STRIDE = 4
+_MOST_LOGIT = 32.0
+_GAIN, _OFFSET = 20.0, -10.0  # from a mask of 0 and 1 to what stands for its logits
+_STABILITY_MARGIN, _STABLE = 0.05, 0.98
+_UNUSED = -2.0
+
+
+class Encode(nn.Module):
+    """A normalised image (1, 3, S, S) to features (1, T, 256)."""
+
+    def __init__(self, model: EfficientTAM) -> None:
+        super().__init__()
+        self.encoder = model.image_encoder
+        positions = model.image_encoder.trunk.positions(model.variant.grid)
+        self.register_buffer("positions", positions.detach())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Encode a frame."""
+        return cast(Tensor, self.encoder(image, self.positions))
+
+
+class Heads(nn.Module):
+    """From the decoder's candidates to what the host gets: logits, IoU, score, pointer."""
+
+    def __init__(self, model: EfficientTAM) -> None:
+        super().__init__()
+        self.side = model.variant.grid * _MASK_STRIDE
+        self.pointer = model.obj_ptr_proj
+        self.register_buffer("no_pointer", model.no_obj_ptr.detach().clone())
+
+    def best(self, found: Candidates) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose among the last three by IoU; returns logits, IoU and token."""
+        share = _first_best(found.ious[:, 1:])
+        kernel = (share.unsqueeze(-1) * found.kernels[:, 1:]).sum(1, keepdim=True)
+        token = (share.unsqueeze(-1) * found.tokens[:, 1:]).sum(1)
+        iou = (share * found.ious[:, 1:]).sum(1, keepdim=True)
+        return self.logits(kernel, found), iou, token
+
+    def logits(self, kernel: Tensor, found: Candidates) -> Tensor:
+        """Mask logits (1, 1, 4g, 4g) of one kernel (1, 1, 32)."""
+        return (kernel @ found.upscaled).reshape(1, 1, self.side, self.side)
+
+    def finish(self, logits: Tensor, token: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """Let an object that is out of sight have no mask and no pointer of its own."""
+        seen = (score > 0).to(score.dtype)
+        masks = logits * seen.view(1, 1, 1, 1) + (1 - seen).view(1, 1, 1, 1) * ABSENT
+        return masks, self.seen_pointer(self.pointer(token), seen)
+
+    def seen_pointer(self, pointer: Tensor, seen: Tensor) -> Tensor:
+        """The pointer (1, 256), or the one that stands for absence where `seen` (1, 1) is 0."""
+        return seen * pointer + (1 - seen) * cast(Tensor, self.no_pointer)
+
+
+def _first_best(ious: Tensor) -> Tensor:
+    """(1, 3) of 0 and 1: the highest, the first of equals."""
+    a, b, c = ious.split(1, dim=1)
+    first = (a >= torch.maximum(b, c)).to(ious.dtype)
+    second = (b >= c).to(ious.dtype) * (1 - first)
+    return torch.cat((first, second, 1 - first - second), dim=1)
+
+
+class Prompt(nn.Module):
+    """Prompts on a frame to its mask.
+
+    One point gives the best of three candidates; two points and more (a box is two) the
+    unambiguous candidate, or the best of three where that one is unstable; a mask is its own
+    answer, from which only the pointer is derived.
+    """
+
+    def __init__(self, model: EfficientTAM) -> None:
+        super().__init__()
+        variant = model.variant
+        self.grid, self.image = variant.grid, variant.image
+        self.encoder, self.decoder = model.sam_prompt_encoder, model.sam_mask_decoder
+        self.mask_downsample = model.mask_downsample
+        self.heads = Heads(model)
+        self.register_buffer("no_memory", model.no_mem_embed.detach().clone())
+        self.register_buffer("places", self.encoder.dense_positions(variant.grid).detach())
+        self.register_buffer("no_mask", self.encoder.no_mask(variant.grid).detach().clone())
+        quarter = resize_matrix(variant.image // 4, variant.image, antialias=True)
+        self.register_buffer("quarter", quarter)
+
+    def forward(
+        self,
+        features: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        previous: Tensor,
+        initial: Tensor,
+        has_mask: Tensor,
+        has_previous: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return masks, IoU, score and pointer."""
+        switches = initial, has_mask, has_previous
+        found, few = self._decode(features, points, labels, mask, previous, switches)
+        best, best_iou, best_token = self.heads.best(found)
+        sole = self.heads.logits(found.kernels[:, :1], found)
+        stable = _stability(sole)
+        several = few * (1 - has_mask)
+        use_best = torch.maximum(several, 1 - stable)
+        logits = _choose(use_best.view(1, 1, 1, 1), best, sole)
+        iou = _choose(use_best, best_iou, found.ious[:, :1])
+        token = _choose(several, best_token, found.tokens[:, 0])
+        masks, pointer = self.heads.finish(logits, token, found.score)
+        return self._given(mask, has_mask, (masks, iou, found.score, pointer))
+
+    def _decode(
+        self,
+        features: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        previous: Tensor,
+        switches: tuple[Tensor, Tensor, Tensor],
+    ) -> tuple[Candidates, Tensor]:
+        """Return the candidates, and 1 or 0 (1, 1): at most one real point?"""
+        initial, has_mask, has_previous = switches
+        end = torch.full((1, 1), -1.0)
+        labels = torch.cat((labels, end), dim=1)
+        points = torch.cat((points, torch.zeros(1, 1, 2)), dim=1)
+        tokens = self.encoder.embed_points(points, labels, self.image)
+        tokens = torch.cat((self.decoder.own_tokens(), tokens), dim=1)
+        unused = (labels == _UNUSED).to(tokens.dtype) * EMPTY
+        bias = torch.cat((torch.zeros(1, OWN_TOKENS), unused), dim=1)
+        known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * has_previous.view(1, 1, 1, 1)
+        shown = self.mask_downsample(mask) * has_mask.view(1, 1, 1, 1)
+        dense = _choose(
+            torch.maximum(has_mask, has_previous).view(1, 1, 1, 1),
+            self.encoder.embed_mask(known + shown),
+            cast(Tensor, self.no_mask),
+        )
+        first = (initial * (1 - has_mask)).unsqueeze(-1)
+        image = features + first * cast(Tensor, self.no_memory) + to_tokens(dense)
+        codes = Codes(tokens, cast(Tensor, self.places), bias.view(1, 1, 1, -1))
+        real = (labels >= 0).to(tokens.dtype).sum(1, keepdim=True)
+        return self.decoder(image, codes, self.grid), torch.clamp(2 - real, 0, 1)
+
+    def _given(
+        self, mask: Tensor, has_mask: Tensor, found: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Put a mask prompt in the place of what was found."""
+        masks, iou, score, pointer = found
+        quarter = cast(Tensor, self.quarter)
+        small = quarter @ (_GAIN * mask + _OFFSET) @ quarter.transpose(0, 1)
+        seen = (mask.amax((2, 3)) > 0).to(mask.dtype)
+        return (
+            _choose(has_mask.view(1, 1, 1, 1), small, masks),
+            _choose(has_mask, torch.ones(1, 1), iou),
+            _choose(has_mask, _GAIN * seen + _OFFSET, score),
+            _choose(has_mask, self.heads.seen_pointer(pointer, seen), pointer),
+        )
+
+
+def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return share * one + (1 - share) * other
+
+
+def _stability(logits: Tensor) -> Tensor:
+    """(1, 1) of 0 and 1: is the mask's area nearly the same at two thresholds?"""
+    inner = (logits > _STABILITY_MARGIN).to(logits.dtype).sum((2, 3))
+    outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).sum((2, 3))
+    return (inner >= _STABLE * outer).to(logits.dtype)
+
+
+class Propagate(nn.Module):
+    """Features and the memory bank to a mask; also returns the conditioned features.
+
+    The decoder sees two tokens that stand for "not a point", as in the official model.
+    """
+
+    def __init__(self, model: EfficientTAM) -> None:
+        super().__init__()
+        variant, encoder = model.variant, model.sam_prompt_encoder
+        self.grid = variant.grid
+        self.bank = BankReader(variant, model.maskmem_tpos_enc)
+        self.attention, self.decoder = model.memory_attention, model.sam_mask_decoder
+        self.heads = Heads(model)
+        nothing = encoder.not_a_point_embed.weight.expand(1, 2, -1)
+        tokens = torch.cat((self.decoder.own_tokens(), nothing), dim=1)
+        self.register_buffer("tokens", tokens.detach())
+        self.register_buffer("places", encoder.dense_positions(variant.grid).detach())
+        self.register_buffer("no_mask", encoder.no_mask_embed.weight.detach().clone())
+
+    def forward(
+        self, features: Tensor, memory: Tensor, memory_age: Tensor, *pointers: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return masks, IoU, score, pointer and conditioned features."""
+        bank = self.bank(memory, memory_age, *pointers)
+        conditioned = self.attention(
+            features + self.bank.positions, bank, self.bank.cosines, self.bank.sines
+        )
+        image = conditioned + cast(Tensor, self.no_mask)
+        codes = Codes(cast(Tensor, self.tokens), cast(Tensor, self.places))
+        found = self.decoder(image, codes, self.grid)
+        logits, iou, token = self.heads.best(found)
+        masks, pointer = self.heads.finish(logits, token, found.score)
+        return masks, iou, found.score, pointer, conditioned
+
+
+class Memorize(nn.Module):
+    """Features and mask logits to a memory (1, 64, T)."""
+
+    def __init__(self, model: EfficientTAM) -> None:
+        super().__init__()
+        self.grid = model.variant.grid
+        self.encoder = model.memory_encoder
+
+    def forward(self, features: Tensor, masks: Tensor, prompted: Tensor) -> Tensor:
+        """Remember a frame; the mask of a prompted one counts as certain."""
+        logits = F.interpolate(
+            masks, scale_factor=STRIDE / _MASK_STRIDE, mode="bilinear", align_corners=False
+        )
+        certain = (logits > 0).to(logits.dtype)
+        mask = _choose(prompted.view(1, 1, 1, 1), certain, logits.sigmoid())
+        memory = self.encoder(to_map(features, self.grid), _GAIN * mask + _OFFSET)
+        return cast(Tensor, memory.flatten(2))

@@ -1,0 +1,68 @@
+"""The official variants, and what an export may change of them; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Pooling = Literal["logits", "keys"]
+
+CHANNELS = 256
+MEMORY_CHANNELS = 64
+STRIDE = 16
+POINTER_SLOTS = 16
+POINT_SLOTS = 16
+TEMPORAL_CODES = 7
+MOST_SLOTS = 16
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration.
+
+    `embedding` and `heads` are the trunk's. `pooling` says how cross-attention treats the memory's
+    keys once more than one frame is remembered: not at all, or averaged 2 x 2 with ln 4 added
+    to the logits (paper, equation 5; official `_1`) or to the keys (equation 6; official `_2`).
+    `slots` is the number of frames the memory bank holds; `pointers` says whether object pointers
+    are read.
+    """
+
+    name: str
+    embedding: int
+    heads: int
+    image: int
+    pooling: Pooling | None = None
+    slots: int = 7
+    pointers: bool = True
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side of the image."""
+        return self.image // STRIDE
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the image."""
+        return self.grid**2
+
+
+_SIZES = {"ti": (192, 3, 17_866_274), "s": (384, 6, 34_056_098)}
+_KINDS: dict[str, tuple[int, Pooling | None]] = {
+    "": (1024, None),
+    "_1": (1024, "logits"),
+    "_2": (1024, "keys"),
+    "_512x512": (512, None),
+}
+
+VARIANTS = {
+    f"efficienttam_{size}{kind}": Variant(
+        f"efficienttam_{size}{kind}", embedding, heads, image, pooling
+    )
+    for size, (embedding, heads, _) in _SIZES.items()
+    for kind, (image, pooling) in _KINDS.items()
+}
+PARAMETERS = {
+    f"efficienttam_{size}{kind}": parameters
+    for size, (_, _, parameters) in _SIZES.items()
+    for kind in _KINDS
+}
