@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.bundle import sha256_of
-from phoneward.errors import ArtifactChanged, BundleError, EngineError
-from phoneward.runtime.engines import ENGINES, engines_for, format_of, open_session, why_not
+from phoneward.errors import BundleError, EngineError
+from phoneward.runtime.artifacts import Wanted, check_unchanged, choose, fitting, open_artifact
 from phoneward.runtime.images import load_image, prepare
 
 if TYPE_CHECKING:
@@ -60,22 +59,13 @@ class Classifier:
             ArtifactChanged: the artifact or the labels are not what was exported.
             EngineError, MissingExtra: it has one, and it cannot be run here.
         """
-        if engine is not None:
-            format_name = format_name or format_of(engine)
-        fitting = [
-            artifact
-            for artifact in bundle.manifest.artifacts
-            if (format_name is None or artifact.format == format_name)
-            and (precision is None or artifact.precision == precision)
-        ]
-        artifact, chosen = _choose(bundle, fitting, engine)
+        wanted = Wanted(engine, format_name, precision)
+        artifact, chosen = choose(bundle, fitting(bundle, wanted), engine)
         stage = bundle.stage(artifact.stage)
         if stage.image is None or artifact.outputs[0].layout != "NC":
             raise BundleError(f"{bundle.path} holds no classifier")
         labels = _labels(bundle, artifact)
-        path = bundle.file(artifact)
-        _check_unchanged(path, artifact.sha256)
-        session = open_session(chosen, path, artifact.inputs, artifact.outputs, threads)
+        session = open_artifact(bundle, artifact, chosen, threads)
         return cls(session, chosen, stage.image, labels)
 
     def classify(self, path: Path, top: int = 5) -> tuple[Label, ...]:
@@ -111,30 +101,13 @@ class Classifier:
         self.close()
 
 
-def _choose(bundle: Bundle, fitting: list[Artifact], engine: str | None) -> tuple[Artifact, str]:
-    if engine is None:
-        able = {name: a for a in reversed(fitting) for name in engines_for(a.format)}
-        if able:
-            first = min(able, key=list(ENGINES).index)
-            return able[first], first
-    for artifact in fitting:
-        if engine is not None and format_of(engine) == artifact.format:
-            return artifact, engine
-    if not fitting or engine is not None:
-        has = ", ".join(f"{a.format}-{a.precision}" for a in bundle.manifest.artifacts)
-        raise BundleError(f"{bundle.path} has no such artifact; it has: {has}")
-    reasons = {e: why_not(e) for e in ENGINES if format_of(e) in {a.format for a in fitting}}
-    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise EngineError(f"no engine here can run {bundle.path} ({listed})")
-
-
 def _labels(bundle: Bundle, artifact: Artifact) -> tuple[str, ...]:
     count = artifact.outputs[0].shape[-1]
     if bundle.manifest.labels is None:
         return tuple(f"class {i}" for i in range(count))
     path = bundle.path / bundle.manifest.labels
     if bundle.manifest.labels_sha256 is not None:
-        _check_unchanged(path, bundle.manifest.labels_sha256)
+        check_unchanged(path, bundle.manifest.labels_sha256)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -143,11 +116,3 @@ def _labels(bundle: Bundle, artifact: Artifact) -> tuple[str, ...]:
     if len(labels) != count:
         raise BundleError(f"{bundle.path}: {len(labels)} labels for {count} classes")
     return labels
-
-
-def _check_unchanged(path: Path, expected: str) -> None:
-    # engines trust what they read: some end the process over damaged bytes
-    if not path.exists():
-        raise BundleError(f"{path} is missing from the bundle")
-    if sha256_of(path) != expected:
-        raise ArtifactChanged(path)
