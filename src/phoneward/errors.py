@@ -9,11 +9,14 @@
     ├── WeightsError                    weights that cannot be read or do not fit the model
     │   └── HubUnavailable              the hub with the pretrained weights was not reached
     ├── ImageError                      a file that is not a readable image
+    ├── VideoError                      frames that cannot be read to the end
+    ├── PromptError                     a prompt that says nothing, or of no place in the video
     ├── BundleError                     a folder that is not a whole, unchanged bundle
     │   └── ArtifactChanged             a file whose bytes are not those that were exported
     ├── OutputError                     the place to write to cannot be written
     │   └── OutputExists                ... because something is there already
-    │       └── NotABundle              ... which is no bundle, so that --force leaves it alone
+    │       ├── NotABundle              ... which is no bundle, so that --force leaves it alone
+    │       └── NotATrack               ... which no tracking wrote: likewise
     ├── ConversionError                 a vendor converter refused the model
     ├── EngineError                     an artifact could not be loaded or run
     └── ParityError                     exit code 1: an artifact disagrees with PyTorch
@@ -82,6 +85,18 @@ class ImageError(PhonewardError):
         super().__init__(f"{path}: not a readable image ({reason})")
 
 
+class VideoError(PhonewardError):
+    """A video, folder of images or camera cannot be read, or not to its end."""
+
+    def __init__(self, source: Path | str, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"{source}: {reason}")
+
+
+class PromptError(PhonewardError):
+    """A prompt is empty or contradicts itself, its frame or its video."""
+
+
 class BundleError(PhonewardError):
     """A folder is not a whole bundle."""
 
@@ -112,6 +127,14 @@ class NotABundle(OutputExists):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.args = (f"{path} is not a bundle and is never replaced; choose another folder",)
+
+
+class NotATrack(OutputExists):
+    """What lies at the output's place no tracking wrote, so that `--force` leaves it alone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.args = (f"{path} is not what `track` writes and is never replaced; choose another",)
 
 
 class ConversionError(PhonewardError):
