@@ -1,0 +1,151 @@
+"""Frames, upright and at their source's size, from a video file, a folder of images or a camera."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phoneward.errors import VideoError
+from phoneward.runtime.images import load_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+ASSUMED_RATE = 30.0
+CAMERA = re.compile(r"camera:(\d+)")
+_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a source.
+
+    Attributes:
+        index: 0 for the first frame.
+        time: seconds from the first frame, as the source tells them.
+        pixels: uint8 of shape (H, W, 3), RGB, upright.
+    """
+
+    index: int
+    time: float
+    pixels: NDArray[np.uint8]
+
+
+class Frames:
+    """An iterator over the frames of a source, once; a context manager that closes the source.
+
+    Attributes:
+        source: what the frames come from, for messages.
+        expected: how many frames the source says it has; None: it does not say.
+        live: the source does not wait, as a camera.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        frames: Generator[Frame, None, None],
+        *,
+        release: Callable[[], None] | None = None,
+        expected: int | None = None,
+        live: bool = False,
+    ) -> None:
+        self.source, self.expected, self.live = source, expected, live
+        self._frames, self._release = frames, release
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Close the source; not while another thread waits for a frame."""
+        self._frames.close()
+        if self._release is not None:
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_frames(source: Path | str, *, rate: float = ASSUMED_RATE) -> Frames:
+    """Open a video file, a folder of jpg, png and webp images, or `camera:N`.
+
+    Images come in natural order of their names (`2.png` before `10.png`), `rate` of them a
+    second. A video's rotation is applied; its pixels are not stretched to be square.
+
+    Every frame that is whole is handed out before an error is raised.
+
+    Raises:
+        VideoError: here, if the source cannot be opened; while iterating, if it holds no frame, is
+            cut or damaged, or its frames change their size.
+        ImageError: while iterating, if an image cannot be read.
+        MissingExtra: PyAV, which videos and cameras need, is not installed.
+    """
+    if match := CAMERA.fullmatch(str(source)):
+        from phoneward.runtime.camera import open_camera
+
+        return open_camera(int(match[1]))
+    path = Path(source)
+    if path.is_dir():
+        return _open_folder(path, rate)
+    if not path.exists():
+        raise VideoError(path, "no such file or folder")
+    from phoneward.runtime.video import open_video
+
+    return open_video(path)
+
+
+def check_size(source: Path | str, frame: Frame, shape: tuple[int, ...]) -> None:
+    """Raise `VideoError` if a frame's array has another shape than the first one's."""
+    if frame.pixels.shape != shape:
+        (height, width), (rows, columns) = shape[:2], frame.pixels.shape[:2]
+        raise VideoError(
+            source, f"frame {frame.index} is {columns}x{rows}, those before are {width}x{height}"
+        )
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which numbers inside names count by value."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts)
+
+
+def _open_folder(folder: Path, rate: float) -> Frames:
+    if not rate > 0:
+        raise VideoError(folder, f"{rate:g} frames a second are not a rate")
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _IMAGES and not path.name.startswith(".")
+    ]
+    if not files:
+        raise VideoError(folder, "holds no frame: no jpg, png or webp image is in it")
+    files.sort(key=lambda path: (natural_key(path.name), path.name))
+    return Frames(str(folder), _images(folder, files, rate), expected=len(files))
+
+
+def _images(folder: Path, files: list[Path], rate: float) -> Generator[Frame, None, None]:
+    shape = None
+    for index, path in enumerate(files):
+        frame = Frame(index, index / rate, np.asarray(load_image(path)))
+        shape = shape or frame.pixels.shape
+        check_size(folder, frame, shape)
+        yield frame
