@@ -111,7 +111,8 @@ class _Job:
     _labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        self.card, self.family = find(self.request.model.name)
+        # the request's own card: its knobs may be turned
+        self.card, self.family = self.request.model, find(self.request.model.name)[1]
         self.cache = Cache(default_root()) if self.options.use_cache else None
         self.tasks: list[tuple[Stage, Recipe]] = [
             (stage, recipe) for recipe in self.request.recipes for stage in self.card.stages
@@ -131,7 +132,9 @@ class _Job:
 
         key = key_of({"kind": "reference", **self._identity(("torch", "timm", "numpy", "pillow"))})
         if self.cache is None or self.cache.take(key, self.folder) is None:
-            write_reference(self.modules(), self.card.stages, self.folder / REFERENCE)
+            modules = self.modules()
+            examples = self.family.examples(self.card, modules)
+            write_reference(modules, self.card.stages, examples, self.folder / REFERENCE)
             names = [REFERENCE]
             if labels := self.family.labels(self.card):
                 (self.folder / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -195,6 +198,7 @@ class _Job:
             reference=REFERENCE,
             reference_sha256=sha256_of(self.folder / REFERENCE),
             tools={"phoneward": __version__, **versions(distributions)},
+            constants=self.family.constants(self.card),
         )
 
     def _identity(self, distributions: tuple[str, ...]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from phoneward.errors import InvalidSpec
+from phoneward.errors import InvalidSpec, WeightsError
 from phoneward.export.backends import BACKENDS
-from phoneward.export.models import FAMILIES, find
-from phoneward.export.models.family import ModelCard
+from phoneward.export.models import FAMILIES, cards, find
+from phoneward.export.models.family import AS_IS, Knobs, ModelCard
 from phoneward.export.recipe import Recipe
 from phoneward.names import Precision
 from phoneward.profiles.device import load_device
@@ -30,18 +31,25 @@ def make_request(
     devices: Sequence[str] = (),
     formats: Sequence[str] = (),
     precisions: Sequence[Precision] = (),
+    knobs: Knobs = AS_IS,
 ) -> ExportRequest:
     """Check every name and decide the artifacts.
 
     Devices name their formats and precisions; `formats` and `precisions` then narrow those down.
     Without a device, every format is made at every precision given (fp32 unless given).
+    A weights file that bears another model's name is refused: models that differ in size or in
+    the memory's pooling alone have the same keys and shapes, so that loading would not notice.
 
     Raises:
         UnknownName: no such model, device or format.
-        InvalidSpec: a device or format named would get no artifact, or there is none to make.
+        InvalidSpec: a device or format named would get no artifact, or there is none to make; or
+            the model has no such knob.
+        WeightsError: the weights file is named after another model.
         MissingExtra: a package that the model or a format needs is not installed.
     """
-    card, _ = find(model)
+    card, family = find(model)
+    card = family.configure(card, knobs)
+    _check_name(weights, model)
     for name in formats:
         BACKENDS.entry(name)
     if devices:
@@ -52,6 +60,15 @@ def make_request(
     for recipe in recipes:
         BACKENDS.require(recipe.format)
     return ExportRequest(card, weights, tuple(devices), _merged(recipes))
+
+
+def _check_name(weights: str, model: str) -> None:
+    named = Path(weights).stem
+    if named != model and named in cards():
+        raise WeightsError(
+            f"weights '{weights}' bear the name of {named}, not of {model}: "
+            f"export {named}, or rename the file"
+        )
 
 
 def _of_devices(

@@ -187,7 +187,9 @@ def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParit
 
     Each sample is held to its own range, so that a loud one does not excuse a quiet one. A
     constant answer of PyTorch's has no range: its magnitude stands in for it, and 1 for the
-    magnitude of zeros. The figures are finite, so that JSON can hold them.
+    magnitude of zeros. Where a sample is a single number, the largest magnitude of all samples
+    does: a score near zero is no exacter than others. The figures are finite, so that JSON can
+    hold them.
 
     Raises:
         ValueError: the shapes differ, there are no values, or one is not finite.
@@ -200,7 +202,10 @@ def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParit
         raise ValueError(f"'{name}': values that are not finite cannot be compared")
     errors = np.abs(difference).reshape(len(difference), -1).max(axis=1)
     rows = truth.reshape(len(truth), -1)
-    spans = np.array([np.ptp(row) or np.abs(row).max() or 1.0 for row in rows])
+    if rows.shape[1] == 1:
+        spans = np.full(len(rows), np.abs(rows).max() or 1.0)
+    else:
+        spans = np.array([np.ptp(row) or np.abs(row).max() or 1.0 for row in rows])
     noise = float(np.square(difference).sum())
     signal = max(float(np.square(truth).sum()), _SMALLEST)
     return OutputParity(

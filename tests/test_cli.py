@@ -40,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photo() -> Path:
-    from phoneward.export.reference import photographs
+    from phoneward.export.photographs import photographs
 
     return next(path for path in photographs() if path.stem == "cat")
 

@@ -23,7 +23,9 @@ ONE_A_FAMILY = (
     "mobilenetv3_small_100",
     "efficientnet_lite0",
 )
-OTHERS = tuple(name for name in cards() if name not in ONE_A_FAMILY)
+OTHERS = tuple(
+    name for name, card in cards().items() if card.family == "hybrids" and name not in ONE_A_FAMILY
+)
 
 
 def check(model: str, format_name: str, folder: Path) -> None:

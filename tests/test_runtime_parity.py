@@ -57,7 +57,7 @@ def test_figures_equal_a_plain_calculation(
     relative, size = [], len(truth) // len(expected)
     for start in range(0, len(truth), size):
         row = truth[start : start + size]
-        span = max(row) - min(row) or max(map(abs, row)) or 1
+        span = max(row) - min(row) or max(map(abs, row if size > 1 else truth)) or 1
         relative.append(max(errors[start : start + size]) / span)
     assert figures.relative_error == pytest.approx(max(relative))
     signal, noise = sum(t * t for t in truth), sum(e * e for e in errors)
@@ -84,6 +84,12 @@ def test_a_constant_answer_is_measured_by_its_magnitude(
     expected = np.full((2, 1, 3), constant, np.float32)
     figures = compare("x", expected, expected + np.float32(error))
     assert (figures.max_abs_error, figures.relative_error) == (error, relative)
+
+
+def test_a_score_near_zero_is_measured_by_the_others() -> None:
+    expected = np.array([[[5.0]], [[0.01]], [[-10.0]]])
+    got = expected + np.array([[[0.0]], [[0.02]], [[0.0]]])
+    assert compare("score", expected, got).relative_error == pytest.approx(0.002)
 
 
 def test_a_loud_sample_does_not_excuse_a_quiet_one() -> None:

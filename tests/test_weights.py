@@ -12,6 +12,8 @@ from torch import nn
 
 from phoneward.errors import HubUnavailable, WeightsError
 from phoneward.export.models import find
+from phoneward.export.models.efficienttam.model import EfficientTAM
+from phoneward.export.models.efficienttam.variants import VARIANTS
 from phoneward.export.weights import load, load_strictly, resolve
 
 LITE0, _ = find("efficientnet_lite0")
@@ -91,7 +93,7 @@ def test_keys_that_do_not_fit_are_listed() -> None:
 def test_a_hub_out_of_reach_names_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
-    with pytest.raises(HubUnavailable, match="--weights FILE.safetensors, or --weights random"):
+    with pytest.raises(HubUnavailable, match="--weights FILE, or --weights random"):
         resolve("pretrained", MOBILE)
 
 
@@ -101,7 +103,7 @@ def test_a_path_that_is_no_file_is_an_error() -> None:
 
 
 def test_lite0_comes_from_its_package_and_knows_an_espresso() -> None:
-    from phoneward.export.reference import photographs
+    from phoneward.export.photographs import photographs
     from phoneward.runtime.images import load_image, prepare
 
     weights = resolve("pretrained", LITE0)
@@ -116,3 +118,19 @@ def test_lite0_comes_from_its_package_and_knows_an_espresso() -> None:
     assert labels is not None
     assert labels[int(scores.argmax())] == "espresso"
     assert scores.max() > 0.8
+
+
+def test_an_official_efficienttam_checkpoint_loads_strictly(tmp_path: Path) -> None:
+    """Its file is a state dict under `model`; other sizes have other shapes."""
+    card, family = find("efficienttam_ti_512x512")
+    state = EfficientTAM(VARIANTS[card.name]).state_dict()
+    assert len(state) == 455
+    torch.save({"model": state}, tmp_path / "w.pt")
+    loaded = load(resolve(str(tmp_path / "w.pt"), card))
+    assert loaded is not None
+    assert set(family.build(card, loaded)) == {stage.name for stage in card.stages}
+    with pytest.raises(WeightsError, match=r"do not fit efficienttam_s: misshapen .*384"):
+        family.build(find("efficienttam_s")[0], loaded)
+    del loaded["no_obj_ptr"]
+    with pytest.raises(WeightsError, match="missing 1: no_obj_ptr"):
+        family.build(card, loaded)

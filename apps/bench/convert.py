@@ -62,7 +62,7 @@ def _photograph(name: str) -> Tensor:
     import torch
 
     from phoneward.export.models import find
-    from phoneward.export.reference import photographs
+    from phoneward.export.photographs import photographs
     from phoneward.runtime.images import load_image, prepare
 
     card, _ = find(name)

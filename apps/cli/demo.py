@@ -46,8 +46,8 @@ def demonstrate(request: ExportRequest, output: Path, *, force: bool, json_outpu
 
     Returns the exit code. Raises what `export_bundle` raises, but for a failed gate.
     """
+    from phoneward.export.photographs import photographs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
-    from phoneward.export.reference import photographs
     from phoneward.quiet import noise_to
 
     try:

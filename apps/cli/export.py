@@ -61,6 +61,23 @@ def command(
     weights: Annotated[
         str, typer.Option(help="pretrained, random, or a .safetensors or .pt file.")
     ] = "pretrained",
+    memory_slots: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames in the memory bank of a model that tracks, 1 to 16 [default: 7]. At most "
+            "6 are recent ones: more than 7 slots serve several prompted frames.",
+        ),
+    ] = None,
+    pooled_memory: Annotated[
+        bool, typer.Option("--pooled-memory", help="Average the memory bank's keys 2 x 2.")
+    ] = False,
+    object_pointers: Annotated[
+        bool,
+        typer.Option(
+            "--object-pointers/--no-object-pointers",
+            help="Let frames read the object pointers of earlier ones.",
+        ),
+    ] = True,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The bundle's folder [default: MODEL].")
     ] = None,
@@ -81,10 +98,12 @@ def command(
     Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
     and no bundle is written. 2: bad input, or interrupted.
     """
+    from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
     from phoneward.export.request import make_request
 
-    request = make_request(model, weights, device or (), format_name or (), precision or ())
+    knobs = Knobs(memory_slots, pooled_memory, object_pointers)
+    request = make_request(model, weights, device or (), format_name or (), precision or (), knobs)
     destination = output or Path(model)
     options = Options(force=force, use_cache=not no_cache)
     if dry_run:

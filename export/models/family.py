@@ -10,9 +10,42 @@ from phoneward.bundle import Stage
 from phoneward.spec import ImageSpec
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from phoneward.export.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What an export may change of a model that remembers; the defaults change nothing.
+
+    `memory_slots` is how many frames the memory bank holds (`None`: as many as the model's own).
+    `pooled_memory` averages the bank's keys 2 x 2; without `object_pointers` none are read.
+    """
+
+    memory_slots: int | None = None
+    pooled_memory: bool = False
+    object_pointers: bool = True
+
+
+AS_IS = Knobs()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs of one stage to hold artifacts against PyTorch on.
+
+    `inputs` has an array a tensor, stacked over samples: (samples, *shape). Images are uint8;
+    whatever the dtype, the values are exact in float32. `real` (samples,) says which samples are
+    photographs or were computed from photographs.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    real: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,6 +68,7 @@ class ModelCard:
     package: str | None = None
     hub_file: str = "model.safetensors"
     top1_percent: float | None = None
+    knobs: Knobs = AS_IS
 
 
 class Family(Protocol):
@@ -46,6 +80,24 @@ class Family(Protocol):
 
     def cards(self) -> Iterable[ModelCard]:
         """Return the family's models; imports no torch."""
+        ...
+
+    def configure(self, card: ModelCard, knobs: Knobs) -> ModelCard:
+        """Return the card of the same model with `knobs` turned, its stages reshaped to them.
+
+        Raises `InvalidSpec` for knobs that the model does not have, or beyond their range.
+        """
+        ...
+
+    def constants(self, card: ModelCard) -> dict[str, int | float | str]:
+        """Return what a host of the model's stages needs to know besides their specs."""
+        ...
+
+    def examples(self, card: ModelCard, modules: Mapping[str, nn.Module]) -> Mapping[str, Examples]:
+        """Return the reference inputs of each stage, the same at each call.
+
+        `modules` is what `build` returned, for stages that take what another returns.
+        """
         ...
 
     def build(self, card: ModelCard, state: Mapping[str, Tensor] | None) -> dict[str, nn.Module]:

@@ -8,8 +8,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from phoneward.bundle import Stage
-from phoneward.errors import MissingExtra
-from phoneward.export.models.family import ModelCard
+from phoneward.errors import InvalidSpec, MissingExtra
+from phoneward.export.models.family import AS_IS, Examples, Knobs, ModelCard
 from phoneward.spec import ImageSpec, TensorSpec
 from phoneward.toml import parse_toml
 
@@ -32,6 +32,22 @@ class Hybrids:
     def cards(self) -> Iterable[ModelCard]:
         """Return a card for each row of `hybrids.toml`."""
         return [_card(name, row) for name, row in _table().items()]
+
+    def configure(self, card: ModelCard, knobs: Knobs) -> ModelCard:
+        """Return the card; a classifier has nothing to turn, so other knobs raise `InvalidSpec`."""
+        if knobs != AS_IS:
+            raise InvalidSpec(f"{card.name} remembers nothing: it has no memory to configure")
+        return card
+
+    def constants(self, card: ModelCard) -> dict[str, int | float | str]:
+        """A classifier's stage says it all."""
+        return {}
+
+    def examples(self, card: ModelCard, modules: Mapping[str, nn.Module]) -> Mapping[str, Examples]:
+        """Return the photographs that ship with Phoneward, and noise."""
+        from phoneward.export.photographs import images
+
+        return {stage.name: images(stage) for stage in card.stages}
 
     def build(self, card: ModelCard, state: Mapping[str, Tensor] | None) -> dict[str, nn.Module]:
         """Build the timm model, load `state` strictly and put the normalisation in front."""

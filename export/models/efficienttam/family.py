@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from phoneward.errors import InvalidSpec
 from phoneward.export.models.efficienttam.specs import image_spec, stages
-from phoneward.export.models.efficienttam.variants import PARAMETERS, VARIANTS, Variant
-from phoneward.export.models.family import ModelCard
+from phoneward.export.models.efficienttam.variants import (
+    MEMORY_CHANNELS,
+    MOST_SLOTS,
+    PARAMETERS,
+    POINT_SLOTS,
+    POINTER_SLOTS,
+    VARIANTS,
+    Variant,
+)
+from phoneward.export.models.family import Examples, Knobs, ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,6 +35,43 @@ class EfficientTAMFamily:
     def cards(self) -> Iterable[ModelCard]:
         """Return the eight official variants."""
         return [card_of(variant) for variant in VARIANTS.values()]
+
+    def configure(self, card: ModelCard, knobs: Knobs) -> ModelCard:
+        """Return the card with another bank: its slots, its pooling, its pointers.
+
+        Raises:
+            InvalidSpec: slots out of range, or pooling where it is done already or never would be.
+        """
+        official = VARIANTS[card.name]
+        slots = knobs.memory_slots
+        if slots is not None and not 1 <= slots <= MOST_SLOTS:
+            raise InvalidSpec(f"{card.name}: memory slots must be 1 to {MOST_SLOTS}, not {slots}")
+        if knobs.pooled_memory and official.pooling is not None:
+            raise InvalidSpec(f"{card.name} pools its memory already")
+        if knobs.pooled_memory and slots == 1:
+            raise InvalidSpec(f"{card.name}: the only memory of a bank is never pooled")
+        if slots == official.slots:
+            knobs = dataclasses.replace(knobs, memory_slots=None)
+        turned = dataclasses.replace(card, knobs=knobs)
+        return dataclasses.replace(turned, stages=stages(variant_of(turned)))
+
+    def constants(self, card: ModelCard) -> dict[str, int | float | str]:
+        """Return the sizes of a host's arrays, and how the memory is pooled."""
+        variant = variant_of(card)
+        return {
+            "image_size": variant.image,
+            "memory_slots": variant.slots,
+            "pointer_slots": POINTER_SLOTS if variant.pointers else 0,
+            "point_slots": POINT_SLOTS,
+            "memory_channels": MEMORY_CHANNELS,
+            "pooling": variant.pooling or "none",
+        }
+
+    def examples(self, card: ModelCard, modules: Mapping[str, nn.Module]) -> Mapping[str, Examples]:
+        """Return inputs made by the stages themselves from two photographs."""
+        from phoneward.export.models.efficienttam.examples import examples
+
+        return examples(card, modules)
 
     def build(self, card: ModelCard, state: Mapping[str, Tensor] | None) -> dict[str, nn.Module]:
         """Build the model, load an official state dict strictly, and cut it into stages."""
@@ -72,8 +119,14 @@ def card_of(variant: Variant) -> ModelCard:
 
 
 def variant_of(card: ModelCard) -> Variant:
-    """Return the variant that a card describes."""
-    return VARIANTS[card.name]
+    """Return the variant that a card describes, its knobs applied."""
+    official, knobs = VARIANTS[card.name], card.knobs
+    return dataclasses.replace(
+        official,
+        slots=knobs.memory_slots or official.slots,
+        pooling="logits" if knobs.pooled_memory else official.pooling,
+        pointers=knobs.object_pointers,
+    )
 
 
 EFFICIENTTAM = EfficientTAMFamily()
