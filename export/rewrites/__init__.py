@@ -49,6 +49,8 @@ REWRITES: Registry[Rewrite] = Registry(
             "half_stream",
             "attention_maps",
             "attention_maps_conv",
+            "tam_memory",
+            "tam_windows",
         )
     },
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from phoneward.export.recipe import Recipe
 
+REWRITES = ("tam_windows", "tam_memory")
 HUB = "yunyangx/efficient-track-anything"
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -96,7 +97,7 @@ class EfficientTAMFamily:
 
     def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
         """Return the rewrites of a recipe, in order."""
-        return ()
+        return REWRITES
 
     def labels(self, card: ModelCard) -> None:
         """It does not classify."""

@@ -8,11 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phoneward.export.models.efficienttam.layers import MLP, LayerNorm2d, attend, to_tokens
+from phoneward.export.models.efficienttam.layers import (
+    MLP,
+    LayerNorm2d,
+    attend,
+    from_heads,
+    to_heads,
+    to_tokens,
+)
 from phoneward.export.models.efficienttam.variants import CHANNELS, STRIDE
 
 _DEPTH = 12
-_WINDOW = 14
+WINDOW = 14
 _GLOBAL_BLOCKS = (2, 5, 8, 11)
 _PRETRAINED_GRID = 14
 
@@ -28,11 +35,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (windows, L, C) to itself."""
-        windows, length, width = x.shape
-        shape = (windows, length, self.heads, width // self.heads)
-        q, k, v = (part.reshape(shape).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        mixed = attend(q, k, v).transpose(1, 2).reshape(windows, length, width)
-        return cast(Tensor, self.proj(mixed))
+        q, k, v = (to_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
+        return cast(Tensor, self.proj(from_heads(attend(q, k, v), self.heads)))
 
 
 class Block(nn.Module):
@@ -64,17 +68,17 @@ class Block(nn.Module):
 
 def _to_windows(x: Tensor) -> Tensor:
     _, height, width, channels = x.shape
-    rows, columns = -(-height // _WINDOW), -(-width // _WINDOW)
-    x = F.pad(x, (0, 0, 0, columns * _WINDOW - width, 0, rows * _WINDOW - height))
-    x = x.reshape(rows, _WINDOW, columns, _WINDOW * channels).transpose(1, 2)
-    return x.reshape(rows * columns, _WINDOW * _WINDOW, channels)
+    rows, columns = -(-height // WINDOW), -(-width // WINDOW)
+    x = F.pad(x, (0, 0, 0, columns * WINDOW - width, 0, rows * WINDOW - height))
+    x = x.reshape(rows, WINDOW, columns, WINDOW * channels).transpose(1, 2)
+    return x.reshape(rows * columns, WINDOW * WINDOW, channels)
 
 
 def _from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     channels = windows.shape[-1]
-    rows, columns = -(-height // _WINDOW), -(-width // _WINDOW)
-    x = windows.reshape(rows, columns, _WINDOW, _WINDOW * channels).transpose(1, 2)
-    return x.reshape(1, rows * _WINDOW, columns * _WINDOW, channels)[:, :height, :width]
+    rows, columns = -(-height // WINDOW), -(-width // WINDOW)
+    x = windows.reshape(rows, columns, WINDOW, WINDOW * channels).transpose(1, 2)
+    return x.reshape(1, rows * WINDOW, columns * WINDOW, channels)[:, :height, :width]
 
 
 class PatchEmbedding(nn.Module):

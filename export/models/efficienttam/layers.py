@@ -50,11 +50,24 @@ class MLP(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(d) + bias) v of q (..., L, d) and k, v (..., S, d)."""
-    logits = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+    """Return softmax(q k^T / sqrt(d) + bias) v of q (B, L, d) and k, v (B, S, d)."""
+    logits = torch.bmm(q * (1 / math.sqrt(q.shape[-1])), k.transpose(1, 2))
     if bias is not None:
         logits = logits + bias
-    return logits.softmax(-1) @ v
+    return torch.bmm(logits.softmax(-1), v)
+
+
+def to_heads(x: Tensor, heads: int) -> Tensor:
+    """(N, L, C) as (N * heads, L, C / heads)."""
+    n, length, width = x.shape
+    return x.reshape(n, length, heads, width // heads).transpose(1, 2).flatten(0, 1)
+
+
+def from_heads(x: Tensor, heads: int) -> Tensor:
+    """(N * heads, L, d) as (N, L, heads * d)."""
+    rows, length, depth = x.shape
+    split = x.reshape(rows // heads, heads, length, depth).transpose(1, 2)
+    return split.reshape(rows // heads, length, heads * depth)
 
 
 def rotary_tables(grid: int, width: int) -> tuple[Tensor, Tensor]:

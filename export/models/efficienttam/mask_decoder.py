@@ -8,7 +8,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from phoneward.export.models.efficienttam.layers import MLP, LayerNorm2d, attend, to_map
+from phoneward.export.models.efficienttam.layers import (
+    MLP,
+    LayerNorm2d,
+    attend,
+    from_heads,
+    to_heads,
+    to_map,
+)
 from phoneward.export.models.efficienttam.variants import CHANNELS
 
 MASKS = 4
@@ -30,13 +37,10 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map queries (1, L, 256), keys and values (1, S, 256) to (1, L, 256)."""
-        parts = _heads(self.q_proj(q)), _heads(self.k_proj(k)), _heads(self.v_proj(v))
-        mixed = attend(*parts, bias).transpose(1, 2).reshape(1, q.shape[1], -1)
+        maps = ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+        queries, keys, values = (to_heads(projection(x), _HEADS) for projection, x in maps)
+        mixed = from_heads(attend(queries, keys, values, bias), _HEADS)
         return cast(Tensor, self.out_proj(mixed))
-
-
-def _heads(x: Tensor) -> Tensor:
-    return x.reshape(1, x.shape[1], _HEADS, -1).transpose(1, 2)
 
 
 class TwoWayBlock(nn.Module):
@@ -74,7 +78,7 @@ class TwoWayBlock(nn.Module):
 class Codes:
     """What is added before each look: tokens (1, N, 256), image (1, T, 256).
 
-    `bias` (1, 1, 1, N), where given, keeps unused tokens from being looked at.
+    `bias` (1, 1, N), where given, keeps unused tokens from being looked at.
     """
 
     tokens: Tensor

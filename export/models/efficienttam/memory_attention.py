@@ -175,16 +175,16 @@ class MemoryAttention(nn.Module):
         return cast(Tensor, self.norm(x))
 
 
-class BankReader(nn.Module):
-    """The host's arrays as a `Bank`, and the constants of memory attention.
+class MemoryReader(nn.Module):
+    """The host's arrays, read by memory attention: features to conditioned features.
 
     `memory_age` is 0 for a conditioning frame, n for the frame n steps back, -1 for an empty slot,
     whose content has no effect at all.
     """
 
-    def __init__(self, variant: Variant, temporal: Tensor) -> None:
+    def __init__(self, variant: Variant, attention: MemoryAttention, temporal: Tensor) -> None:
         super().__init__()
-        self.variant = variant
+        self.variant, self.attention = variant, attention
         grid = variant.grid
         cosines, sines = rotary_tables(grid, CHANNELS)
         # the official table has the frame before first and conditioning frames last
@@ -195,8 +195,17 @@ class BankReader(nn.Module):
         self.register_buffer("cosines", cosines)
         self.register_buffer("sines", sines)
 
-    def forward(self, memory: Tensor, age: Tensor, pointers: Tensor, valid: Tensor) -> Bank:
-        """Take memory (1, 64, slots * T), ages (1, slots), pointers (1, 16, 256), valid (1, 16)."""
+    def forward(self, features: Tensor, memory: Tensor, age: Tensor, *pointers: Tensor) -> Tensor:
+        """Map features (1, T, 256) to conditioned features of the same shape.
+
+        Takes memory (1, 64, slots * T), ages (1, slots), and where the variant reads pointers,
+        those (1, 16, 256) and which of them are valid (1, 16).
+        """
+        bank = self._bank(memory, age, *pointers)
+        x = features + cast(Tensor, self.positions)
+        return cast(Tensor, self.attention(x, bank, self.cosines, self.sines))
+
+    def _bank(self, memory: Tensor, age: Tensor, *pointers: Tensor) -> Bank:
         slots, tokens = self.variant.slots, self.variant.tokens
         full = torch.clamp(age + 1, 0, 1)
         codes = one_hot(age, 0, TEMPORAL_CODES) @ cast(Tensor, self.codes)
@@ -206,7 +215,8 @@ class BankReader(nn.Module):
         shape = (1, slots * tokens, MEMORY_CHANNELS)
         if not self.variant.pointers:
             return Bank(keys.reshape(shape), values.reshape(shape), full)
+        found, valid = pointers
+        present = (found * valid.unsqueeze(-1)).reshape(1, -1, MEMORY_CHANNELS)
         parts = CHANNELS // MEMORY_CHANNELS
-        present = (pointers * valid.unsqueeze(-1)).reshape(1, -1, MEMORY_CHANNELS)
         bias = ((1 - valid).unsqueeze(-1) * EMPTY).expand(1, -1, parts).reshape(1, 1, -1)
         return Bank(keys.reshape(shape), values.reshape(shape), full, present, bias)

@@ -24,7 +24,7 @@ from phoneward.export.models.efficienttam.layers import (
     to_tokens,
 )
 from phoneward.export.models.efficienttam.mask_decoder import OWN_TOKENS, Candidates, Codes
-from phoneward.export.models.efficienttam.memory_attention import BankReader
+from phoneward.export.models.efficienttam.memory_attention import MemoryReader
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.variants import STRIDE
 
@@ -70,7 +70,7 @@ class Heads(nn.Module):
 
     def logits(self, kernel: Tensor, found: Candidates) -> Tensor:
         """Mask logits (1, 1, 4g, 4g) of one kernel (1, 1, 32)."""
-        return (kernel @ found.upscaled).reshape(1, 1, self.side, self.side)
+        return torch.bmm(kernel, found.upscaled).reshape(1, 1, self.side, self.side)
 
     def finish(self, logits: Tensor, token: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         """Let an object that is out of sight have no mask and no pointer of its own."""
@@ -164,7 +164,7 @@ class Prompt(nn.Module):
         )
         first = (initial * (1 - has_mask)).unsqueeze(-1)
         image = features + first * cast(Tensor, self.no_memory) + to_tokens(dense)
-        codes = Codes(tokens, cast(Tensor, self.places), bias.view(1, 1, 1, -1))
+        codes = Codes(tokens, cast(Tensor, self.places), bias.view(1, 1, -1))
         real = (labels >= 0).to(tokens.dtype).sum(1, keepdim=True)
         return self.decoder(image, codes, self.grid), torch.clamp(2 - real, 0, 1)
 
@@ -205,8 +205,8 @@ class Propagate(nn.Module):
         super().__init__()
         variant, encoder = model.variant, model.sam_prompt_encoder
         self.grid = variant.grid
-        self.bank = BankReader(variant, model.maskmem_tpos_enc)
-        self.attention, self.decoder = model.memory_attention, model.sam_mask_decoder
+        self.reader = MemoryReader(variant, model.memory_attention, model.maskmem_tpos_enc)
+        self.decoder = model.sam_mask_decoder
         self.heads = Heads(model)
         nothing = encoder.not_a_point_embed.weight.expand(1, 2, -1)
         tokens = torch.cat((self.decoder.own_tokens(), nothing), dim=1)
@@ -218,10 +218,7 @@ class Propagate(nn.Module):
         self, features: Tensor, memory: Tensor, memory_age: Tensor, *pointers: Tensor
     ) -> tuple[Tensor, ...]:
         """Return masks, IoU, score, pointer and conditioned features."""
-        bank = self.bank(memory, memory_age, *pointers)
-        conditioned = self.attention(
-            features + self.bank.positions, bank, self.bank.cosines, self.bank.sines
-        )
+        conditioned = self.reader(features, memory, memory_age, *pointers)
         image = conditioned + cast(Tensor, self.no_mask)
         codes = Codes(cast(Tensor, self.tokens), cast(Tensor, self.places))
         found = self.decoder(image, codes, self.grid)
