@@ -168,6 +168,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(folder)
 
 
+@pytest.fixture(scope="session")
+def tam_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """An exported tracker: random weights, a bank of two frames, ONNX. Not to be written to."""
+    from phoneward.export.models.family import Knobs
+    from phoneward.export.pipeline import export_bundle
+    from phoneward.export.request import make_request
+
+    knobs = Knobs(memory_slots=2)
+    request = make_request("efficienttam_ti_512x512", "random", (), ["onnx"], (), knobs)
+    return export_bundle(request, tmp_path_factory.mktemp("tam") / "bundle")
+
+
 def write_bundle(folder: Path) -> None:
     import torch
 
