@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Frames:
 
     Attributes:
         source: what the frames come from, for messages.
-        expected: how many frames the source says it has; None: it does not say.
+        expected: how many frames there are, as far as the source tells; None: it does not.
+        most: there are surely not more frames than this; None: nobody knows.
         live: the source does not wait, as a camera.
     """
 
@@ -56,9 +58,10 @@ class Frames:
         *,
         release: Callable[[], None] | None = None,
         expected: int | None = None,
+        most: int | None = None,
         live: bool = False,
     ) -> None:
-        self.source, self.expected, self.live = source, expected, live
+        self.source, self.expected, self.most, self.live = source, expected, most, live
         self._frames, self._release = frames, release
 
     def __iter__(self) -> Iterator[Frame]:
@@ -68,7 +71,9 @@ class Frames:
         return next(self._frames)
 
     def close(self) -> None:
-        """Close the source; not while another thread waits for a frame."""
+        """Close the source, unless another thread is waiting for a frame of it."""
+        if inspect.getgeneratorstate(self._frames) == inspect.GEN_RUNNING:
+            return
         self._frames.close()
         if self._release is not None:
             self._release()
@@ -139,7 +144,8 @@ def _open_folder(folder: Path, rate: float) -> Frames:
     if not files:
         raise VideoError(folder, "holds no frame: no jpg, png or webp image is in it")
     files.sort(key=lambda path: (natural_key(path.name), path.name))
-    return Frames(str(folder), _images(folder, files, rate), expected=len(files))
+    count = len(files)
+    return Frames(str(folder), _images(folder, files, rate), expected=count, most=count)
 
 
 def _images(folder: Path, files: list[Path], rate: float) -> Generator[Frame, None, None]:

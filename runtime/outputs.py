@@ -76,6 +76,24 @@ def bbox_of(mask: NDArray[np.bool_]) -> list[int]:
     return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
 
 
+def check_free(folder: Path, *, force: bool = False) -> None:
+    """Check that the results of tracking may be written to `folder`.
+
+    Raises:
+        OutputExists: an earlier tracking is there and `force` is false.
+        NotATrack: what is there is neither empty nor only of an earlier tracking.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise NotATrack(folder)
+    if present := {path.name for path in folder.iterdir()}:
+        if not (present <= _OURS and _is_track(folder)):
+            raise NotATrack(folder)
+        if not force:
+            raise OutputExists(folder)
+
+
 class TrackFolder:
     """Writes the results of tracking, frame by frame, into a new folder.
 
@@ -89,27 +107,28 @@ class TrackFolder:
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], *, force: bool = False) -> None:
-        """Check that `folder` may be written; `about` is what track.json says first.
+        """Take a folder; `about` is what track.json says first.
 
         Raises:
-            OutputExists: it exists and `force` is false.
-            NotATrack: it exists, and is neither empty nor of an earlier tracking.
+            OutputExists, NotATrack: as `check_free`.
         """
         self.folder, self.frames = folder, 0
         self._about = {"schema": SCHEMA, **about}
         self._force = force
         self._video: OverlayVideo | None = None
         self._rows: TextIO | None = None
-        self._check_free()
+        check_free(folder, force=force)
 
-    def write(self, frame: Frame, tracked: TrackedFrame) -> dict[str, Any]:
-        """Write one frame's results; returns what `row_of` does.
+    def write(
+        self, frame: Frame, tracked: TrackedFrame, row: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write one frame's results; `row` is what `row_of` says, or that with more to it.
 
         Raises:
             OutputError: no room, no permission.
             EngineError: as `row_of`.
         """
-        row = row_of(frame, tracked)
+        row = row if row is not None else row_of(frame, tracked)
         try:
             if self._rows is None or self._video is None:
                 self._begin(*frame.pixels.shape[:2])
@@ -121,7 +140,6 @@ class TrackFolder:
             drawn = draw(frame.pixels, tracked.object_ids, tracked.masks)
             self._video.write(drawn, frame.time)
         self.frames += 1
-        return row
 
     def close(self, error: str | None = None, **more: Any) -> None:
         """Complete the video and track.json, which names the `error` and what `more` there is.
@@ -156,19 +174,8 @@ class TrackFolder:
         except PhonewardError as second:
             raise error from second  # the first one tells more
 
-    def _check_free(self) -> None:
-        if not os.path.lexists(self.folder):
-            return
-        if not self.folder.is_dir():
-            raise NotATrack(self.folder)
-        if present := {path.name for path in self.folder.iterdir()}:
-            if not (present <= _OURS and _is_track(self.folder)):
-                raise NotATrack(self.folder)
-            if not self._force:
-                raise OutputExists(self.folder)
-
     def _begin(self, height: int, width: int) -> None:
-        self._check_free()
+        check_free(self.folder, force=self._force)
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -186,7 +193,7 @@ class TrackFolder:
             image = Image.fromarray(mask.astype(np.uint8) * 255)
             image.save(folder / f"{tracked.index:05d}.png", compress_level=1)
 
-    def _write_row(self, row: dict[str, Any]) -> None:
+    def _write_row(self, row: Mapping[str, Any]) -> None:
         if self._rows is not None:
             self._rows.write(json.dumps(row, allow_nan=False) + "\n")
             self._rows.flush()

@@ -55,8 +55,15 @@ def frames_of(av: Any, source: Path | str, container: Any, *, live: bool = False
     # of several threads over several frames, errors come late and name the wrong frame
     stream.thread_type = "SLICE"
     frames = _frames(Decoder(av, source, container, stream, live))
-    expected = None if live else _expected(stream)
-    return Frames(str(source), frames, release=container.close, expected=expected, live=live)
+    if live:
+        return Frames(str(source), frames, release=container.close, live=True)
+    return Frames(
+        str(source),
+        frames,
+        release=container.close,
+        expected=_expected(stream),
+        most=stream.frames or None,
+    )
 
 
 def open_container(

@@ -10,6 +10,7 @@
     │   └── HubUnavailable              the hub with the pretrained weights was not reached
     ├── ImageError                      a file that is not a readable image
     ├── VideoError                      frames that cannot be read to the end
+    ├── Interrupted                     a signal ended the work; what was done is kept
     ├── PromptError                     a prompt that says nothing, or of no place in the video
     ├── BundleError                     a folder that is not a whole, unchanged bundle
     │   └── ArtifactChanged             a file whose bytes are not those that were exported
@@ -91,6 +92,10 @@ class VideoError(PhonewardError):
     def __init__(self, source: Path | str, reason: str) -> None:
         self.source, self.reason = source, reason
         super().__init__(f"{source}: {reason}")
+
+
+class Interrupted(PhonewardError):
+    """A signal asked for an end; what was done until then is kept."""
 
 
 class PromptError(PhonewardError):
