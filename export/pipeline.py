@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +16,10 @@ from phoneward.bundle import (
     MANIFEST,
     Artifact,
     Bundle,
+    ClipParity,
     Manifest,
     Parity,
+    Price,
     sha256_of,
     size_of,
 )
@@ -46,11 +50,17 @@ Progress = Callable[[str, int, int], None]
 
 
 class GateFailed(ParityError):
-    """At least one artifact missed a parity threshold; `artifacts` holds every verdict."""
+    """An artifact or a clip missed a parity threshold; every verdict is in `artifacts`, `clips`.
 
-    def __init__(self, artifacts: tuple[Artifact, ...]) -> None:
-        self.artifacts = artifacts
+    Clips are tracked only with artifacts that agree stage by stage.
+    """
+
+    def __init__(
+        self, artifacts: tuple[Artifact, ...], clips: tuple[ClipParity, ...] = ()
+    ) -> None:
+        self.artifacts, self.clips = artifacts, clips
         failed = [f"{a.stage} {a.format}-{a.precision}" for a in artifacts if _failed(a)]
+        failed += [f"clip {c.format}-{c.precision}" for c in clips if _clip_failed(c)]
         super().__init__(f"parity with PyTorch failed: {', '.join(failed)}; no bundle was written")
 
 
@@ -74,14 +84,15 @@ def export_bundle(
     `progress` is called with the name of a step, its number and the number of steps.
 
     Raises:
-        GateFailed: an artifact that this machine can execute misses a threshold.
+        GateFailed: an artifact that this machine can execute misses a threshold, or the
+            artifacts of one format and precision together lose the clip.
         ConversionError: a converter refused; its log stays in the cache folder.
         OutputExists, OutputError, WeightsError: as their names say. No bundle is left behind.
     """
     with staged_output(destination, force=options.force) as folder:
-        total = len(request.recipes) * len(request.model.stages) + 1
-        progress(f"weights: {request.weights}", 0, total)
+        progress(f"weights: {request.weights}", 0, len(request.recipes))
         job = _Job(request, resolve(request.weights, request.model), folder, options)
+        total = len(job.tasks) + len(job.clip_recipes) + job.has_price + 1
         progress("reference answers of PyTorch", 0, total)
         job.make_reference()
         artifacts = []
@@ -90,13 +101,26 @@ def export_bundle(
             artifacts.append(job.make_artifact(stage, recipe))
         if any(_failed(artifact) for artifact in artifacts):
             raise GateFailed(tuple(artifacts))
-        manifest = job.manifest(tuple(artifacts))
+        clips = []
+        for number, recipe in enumerate(job.clip_recipes, start=len(job.tasks) + 1):
+            progress(f"clip as {recipe}", number, total)
+            clips.append(job.make_clip(recipe, artifacts))
+        if any(_clip_failed(clip) for clip in clips):
+            raise GateFailed(tuple(artifacts), tuple(clips))
+        if job.has_price:
+            progress("price of the knobs", total - 1, total)
+        price = job.make_price(artifacts) if job.has_price else None
+        manifest = job.manifest(tuple(artifacts), tuple(clips), price)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Bundle.open(destination)
 
 
 def _failed(artifact: Artifact) -> bool:
     return artifact.parity.status is ParityStatus.FAILED
+
+
+def _clip_failed(clip: ClipParity) -> bool:
+    return clip.status is ParityStatus.FAILED
 
 
 @dataclass
@@ -117,6 +141,8 @@ class _Job:
         self.tasks: list[tuple[Stage, Recipe]] = [
             (stage, recipe) for recipe in self.request.recipes for stage in self.card.stages
         ]
+        self.clip_recipes = self.request.recipes if tracks(self.card) else ()
+        self.has_price = self.card.knobs != AS_IS
         (self.folder / "artifacts").mkdir()
         (self.folder / "logs").mkdir()
 
@@ -128,13 +154,15 @@ class _Job:
 
     def make_reference(self) -> None:
         """Put the reference answers and the labels into the folder."""
+        from phoneward.export.clip import clip_arrays
         from phoneward.export.reference import write_reference
 
         key = key_of({"kind": "reference", **self._identity(("torch", "timm", "numpy", "pillow"))})
         if self.cache is None or self.cache.take(key, self.folder) is None:
             modules = self.modules()
             examples = self.family.examples(self.card, modules)
-            write_reference(modules, self.card.stages, examples, self.folder / REFERENCE)
+            clip = clip_arrays(self.card, modules)
+            write_reference(modules, self.card.stages, examples, self.folder / REFERENCE, clip)
             names = [REFERENCE]
             if labels := self.family.labels(self.card):
                 (self.folder / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -180,7 +208,71 @@ class _Job:
             self.cache.put(key, self.folder, (path, log), artifact.model_dump(mode="json"))
         return artifact
 
-    def manifest(self, artifacts: tuple[Artifact, ...]) -> Manifest:
+    def make_clip(self, recipe: Recipe, artifacts: Sequence[Artifact]) -> ClipParity:
+        """Track the reference's clip with the artifacts of a recipe, or take the verdict of it."""
+        made = [a for a in artifacts if (a.format, a.precision) == (recipe.format, recipe.precision)]
+        parts = {
+            "kind": "clip",
+            "artifacts": {artifact.stage: artifact.sha256 for artifact in made},
+            "reference": sha256_of(self.folder / REFERENCE),
+        }
+        distributions = (*BACKENDS.get(recipe.format).distributions, *_ENGINE_DISTRIBUTIONS)
+        key = key_of({**parts, **self._identity(distributions)})
+        if self.cache is not None and (record := self.cache.take(key, self.folder)) is not None:
+            return ClipParity.model_validate(record).model_copy(update={"cached": True})
+        random_weights = self.weights.record.kind == RANDOM
+        clip = Clip.of(Reference.load(self.folder / REFERENCE))
+        basis = basis_of(clip.logits, random_weights=random_weights)
+        threads = self.options.threads
+        with noise_to(self.folder / "logs" / "clips.log"):
+            verdict = check_clip(made, self.folder, clip, basis=basis, threads=threads)
+        if self.cache is not None and not _clip_failed(verdict):
+            self.cache.put(key, self.folder, (), verdict.model_dump(mode="json"))
+        return verdict
+
+    def make_price(self, artifacts: Sequence[Artifact]) -> Price:
+        """Hold the model against itself with no knob turned, which is exported beside it."""
+        from phoneward.export.price import TIMED_STAGE, Side, price_of, timed_format
+
+        distributions = ("torch", "timm", *_ENGINE_DISTRIBUTIONS)
+        parts = {"kind": "price", "artifacts": [artifact.sha256 for artifact in artifacts]}
+        key = key_of({**parts, "threads": self.options.threads, **self._identity(distributions)})
+        if self.cache is not None and (record := self.cache.take(key, self.folder)) is not None:
+            return Price.model_validate(record).model_copy(update={"cached": True})
+        plain = find(self.card.name)[0]
+        request = dataclasses.replace(self.request, model=plain)
+        folder = self.folder / "baseline"
+        folder.mkdir()
+        other = _Job(request, self.weights, folder, self.options)
+        other.make_reference()
+        ours = theirs = None
+        if (timed := timed_format([recipe.format for recipe in request.recipes])) is not None:
+            recipe = next(r for r in request.recipes if r.format == timed)
+            stage = next(s for s in plain.stages if s.name == TIMED_STAGE)
+            theirs = other.make_artifact(stage, recipe)
+            named = (TIMED_STAGE, recipe.format, recipe.precision)
+            ours = next(a for a in artifacts if (a.stage, a.format, a.precision) == named)
+        with noise_to(self.folder / "logs" / "clips.log"):
+            price = price_of(
+                Side(self.family.constants(self.card), self._reference(), self.folder, ours),
+                Side(self.family.constants(plain), other._reference(), folder, theirs),
+                random_weights=self.weights.record.kind == RANDOM,
+                threads=self.options.threads,
+            )
+        shutil.rmtree(folder)
+        if self.cache is not None:
+            self.cache.put(key, self.folder, (), price.model_dump(mode="json"))
+        return price
+
+    def _reference(self) -> Reference:
+        return Reference.load(self.folder / REFERENCE)
+
+    def manifest(
+        self,
+        artifacts: tuple[Artifact, ...],
+        clips: tuple[ClipParity, ...] = (),
+        price: Price | None = None,
+    ) -> Manifest:
         """Describe the folder as it is now."""
         distributions = {"torch", "timm", *_ENGINE_DISTRIBUTIONS}
         for artifact in artifacts:
@@ -199,6 +291,8 @@ class _Job:
             reference_sha256=sha256_of(self.folder / REFERENCE),
             tools={"phoneward": __version__, **versions(distributions)},
             constants=self.family.constants(self.card),
+            clips=clips,
+            price=price,
         )
 
     def _identity(self, distributions: tuple[str, ...]) -> dict[str, Any]:

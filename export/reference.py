@@ -8,6 +8,7 @@ verify its artifacts.
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +28,14 @@ def write_reference(
     specs: tuple[Stage, ...],
     examples: Mapping[str, Examples],
     out: Path,
+    others: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> None:
-    """Write `reference.npz`.
+    """Write `reference.npz`, and `others` with it.
 
     For every stage, stacked over samples: `<stage>/input/<tensor>` in the dtype of the examples,
     `<stage>/output/<tensor>` float32, and `<stage>/real`, true where a sample is of photographs.
     """
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = dict(others)
     for spec in specs:
         arrays |= _stage_arrays(modules[spec.name], spec, examples[spec.name])
     with out.open("wb") as stream:

@@ -51,6 +51,7 @@ REWRITES: Registry[Rewrite] = Registry(
             "attention_maps_conv",
             "tam_memory",
             "tam_windows",
+            "tam_memory_encoder",
         )
     },
 )

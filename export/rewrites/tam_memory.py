@@ -34,6 +34,7 @@ from phoneward.export.models.efficienttam.variants import (
     Variant,
 )
 from phoneward.export.rewrites.modules import replace
+from phoneward.export.rewrites.tam_windows import linear
 
 _POOL = 2
 _POOLED = _POOL * _POOL
@@ -51,12 +52,6 @@ def turned(weight: Tensor) -> Tensor:
     return torch.stack((-pairs[:, 1], pairs[:, 0]), dim=1).flatten(0, 1)
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight, layer.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias.contiguous())
-    return layer.requires_grad_(False)
-
-
 class TurnedQuery(nn.Module):
     """Project, scale and turn tokens (1, T, 256) to (1, T, 256 + extra), the extra channels 1."""
 
@@ -64,11 +59,11 @@ class TurnedQuery(nn.Module):
         super().__init__()
         scale = 1 / math.sqrt(CHANNELS)
         weight, bias = projection.weight * scale, projection.bias * scale
-        self.straight = _linear(
+        self.straight = linear(
             torch.cat((weight, weight.new_zeros(extra, weight.shape[1]))),
             torch.cat((bias, bias.new_ones(extra))),
         )
-        self.turned = _linear(
+        self.turned = linear(
             torch.cat((turned(weight), weight.new_zeros(extra, weight.shape[1]))),
             torch.cat((turned(bias), bias.new_zeros(extra))),
         )
@@ -79,31 +74,32 @@ class TurnedQuery(nn.Module):
 
 
 class TurnedKey(nn.Module):
-    """Project and turn a bank (members, 66, N) to keys (members, 257, N).
+    """Project and turn channels-first tokens (members, C + 1, N) to keys (members, K, N).
 
-    The bank's last two channels are the mask, which becomes the keys' last, and ones, which carry
-    the bias.
+    The last channel is ones and carries the bias. `passed` (0 or 1) channels before it become the
+    keys' last as they are: the mask.
     """
 
-    def __init__(self, projection: nn.Linear, members: int) -> None:
+    def __init__(self, projection: nn.Linear, members: int = 1, passed: int = 0) -> None:
         super().__init__()
-        straight = torch.zeros(CHANNELS + 1, MEMORY_CHANNELS + 2)
-        straight[:CHANNELS, :MEMORY_CHANNELS] = projection.weight
+        width = projection.weight.shape[1]
+        straight = torch.zeros(CHANNELS + passed, width + passed + 1)
+        straight[:CHANNELS, :width] = projection.weight
         straight[:CHANNELS, -1] = projection.bias
         quarter = straight.clone()
         quarter[:CHANNELS] = turned(straight[:CHANNELS])
-        straight[CHANNELS, MEMORY_CHANNELS] = 1
+        straight[CHANNELS:, width:-1] = torch.eye(passed)
         self.register_buffer("straight", straight.repeat(members, 1, 1))
         self.register_buffer("quarter", quarter.repeat(members, 1, 1))
 
-    def forward(self, bank: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Take tables of (members, 257, N)."""
+    def forward(self, tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Take tables of (members, K, N)."""
         straight, quarter = cast(Tensor, self.straight), cast(Tensor, self.quarter)
-        return torch.bmm(straight, bank) * cosines + torch.bmm(quarter, bank) * sines
+        return torch.bmm(straight, tokens) * cosines + torch.bmm(quarter, tokens) * sines
 
-    def unturned(self, bank: Tensor) -> Tensor:
-        """Project only."""
-        return torch.bmm(cast(Tensor, self.straight)[:1], bank)
+    def unturned(self, tokens: Tensor) -> Tensor:
+        """Project (1, C + 1, N) only."""
+        return torch.bmm(cast(Tensor, self.straight)[:1], tokens)
 
 
 def _folded_output(attention: CrossAttention | SelfAttention) -> tuple[Tensor, Tensor]:
@@ -118,19 +114,28 @@ class FoldedSelfAttention(nn.Module):
     def __init__(self, attention: SelfAttention) -> None:
         super().__init__()
         self.query = TurnedQuery(attention.q_proj, 0)
-        self.key_straight, self.key_turned = (
-            attention.k_proj,
-            _linear(turned(attention.k_proj.weight), turned(attention.k_proj.bias)),
-        )
-        weight, bias = _folded_output(attention)
-        self.value = _linear(weight, bias)
+        self.key = TurnedKey(attention.k_proj)
+        # rows of attention sum to one, so that the bias may be part of the values
+        self.value = linear(*_folded_output(attention))
 
-    def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Map (1, T, 256) to itself; the tables are (T, 256)."""
-        q = self.query(x, cosines, sines)
-        k = self.key_straight(x) * cosines + self.key_turned(x) * sines
-        # rows of the softmax sum to one, so the bias may be added to the values
-        return cast(Tensor, torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), self.value(x)))
+    def forward(self, x: Tensor, turns: Turns) -> Tensor:
+        """Map (1, T, 256) to itself."""
+        q = self.query(x, turns.cosines, turns.sines)
+        columns = torch.cat((x.transpose(1, 2), turns.ones), dim=1)
+        k = self.key(columns, turns.cosine_columns, turns.sine_columns)
+        return torch.bmm(torch.bmm(q, k).softmax(-1), self.value(x))
+
+
+class Turns(nn.Module):
+    """The rotary tables of a frame, by rows and by columns, and a row of ones."""
+
+    def __init__(self, cosines: Tensor, sines: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("cosines", cosines)
+        self.register_buffer("sines", sines)
+        self.register_buffer("cosine_columns", cosines.transpose(0, 1).unsqueeze(0).contiguous())
+        self.register_buffer("sine_columns", sines.transpose(0, 1).unsqueeze(0).contiguous())
+        self.register_buffer("ones", torch.ones(1, 1, cosines.shape[0]))
 
 
 class FoldedCrossAttention(nn.Module):
@@ -140,8 +145,8 @@ class FoldedCrossAttention(nn.Module):
         super().__init__()
         members = 1 if attention.variant.pooling is None else _POOLED
         self.query = TurnedQuery(attention.q_proj, 1)
-        self.key = TurnedKey(attention.k_proj, members)
-        self.output = _linear(*_folded_output(attention))
+        self.key = TurnedKey(attention.k_proj, members, passed=1)
+        self.output = linear(*_folded_output(attention))
 
     def forward(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Map queries (1, T, 257), keys (1, 257, N) and values (1, N, 64) to (1, T, 256)."""
@@ -170,8 +175,7 @@ class FoldedReader(nn.Module):
         self.layers = nn.ModuleList(FoldedLayer(layer) for layer in reader.attention.layers)
         self.norm = reader.attention.norm
         self.register_buffer("positions", reader.positions)
-        self.register_buffer("cosines", reader.cosines)
-        self.register_buffer("sines", reader.sines)
+        self.turns = Turns(reader.cosines, reader.sines)
         self.register_buffer("query_cosines", _wider(reader.cosines, 1))
         self.register_buffer("query_sines", _wider(reader.sines, 0))
         self.bank = FoldedBank(reader, self.members)
@@ -192,7 +196,7 @@ class FoldedReader(nn.Module):
         values = torch.cat(parts, dim=1)
         x = features + cast(Tensor, self.positions)
         for layer in self.layers:
-            x = x + layer.self_attention(layer.norm1(x), self.cosines, self.sines)
+            x = x + layer.self_attention(layer.norm1(x), self.turns)
             cross = layer.cross_attention
             q = cross.query(layer.norm2(x), self.query_cosines, self.query_sines)
             keys = self._keys(cross.key, keys_in, pointed, alone)

@@ -100,7 +100,7 @@ class OrderedEncode(nn.Module):
         self.register_buffer("positions", encode.positions)
         self.order = WindowOrder(encode.positions.shape[1])
         self.blocks = nn.ModuleList(OrderedBlock(block, self.order) for block in trunk.blocks)
-        self.neck_in = _linear(steps.conv_1x1.weight.flatten(1), None)
+        self.neck_in = linear(steps.conv_1x1.weight.flatten(1), None)
         self.neck_norm = token_norm(steps.norm_0)
         self.neck_mix = steps.conv_3x3
         self.neck_out = token_norm(steps.norm_1)
@@ -144,8 +144,8 @@ class GroupedAttention(nn.Module):
         super().__init__()
         weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
         scale = 1 / math.sqrt(weights[0].shape[0] // attention.heads)
-        self.q = _linear(weights[0] * scale, biases[0] * scale)
-        self.k, self.v = _linear(weights[1], biases[1]), _linear(weights[2], biases[2])
+        self.q = linear(weights[0] * scale, biases[0] * scale)
+        self.k, self.v = linear(weights[1], biases[1]), linear(weights[2], biases[2])
         self.proj = attention.proj
         self.lengths = [group.windows * group.tokens for group in groups]
         self.windows = nn.ModuleList(Windows(attention, group) for group in groups)
@@ -189,7 +189,8 @@ class Windows(nn.Module):
         return mixed.reshape(1, -1, shape[-1])
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of given weights."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = nn.Parameter(weight.contiguous())
     if bias is not None:

@@ -2,7 +2,7 @@
 
 The first photograph and the same one a little moved are two frames of one scene, so that an
 object prompted on the first is in sight on the second; the second photograph only varies the
-images. What one stage returns goes to the next rounded to eight significant bits, which half
+images. What one stage returns goes to the next rounded to six significant bits, which half
 precision holds exactly, and which keeps bundles small.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-_SIGNIFICANT = 2.0**8
+_SIGNIFICANT = 2.0**6
 _MOST_MEMORIES = 4
 _MOVE = 1 / 32  # of the image's side, a step
 _NUDGE, _STEADY = 2.0**-9, 0.03
@@ -192,7 +192,7 @@ def _flag(value: int) -> NDArray[np.float32]:
 
 
 def _short(values: NDArray[Any]) -> NDArray[np.float16]:
-    """Round to eight significant bits, which half precision holds from 2^-14 upwards."""
+    """Round to six significant bits, which half precision holds from 2^-14 upwards."""
     mantissa, exponent = np.frexp(values.astype(np.float32))
     return np.ldexp(np.round(mantissa * _SIGNIFICANT) / _SIGNIFICANT, exponent).astype(np.float16)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from phoneward.export.recipe import Recipe
 
-REWRITES = ("tam_windows", "tam_memory")
+REWRITES = ("tam_windows", "tam_memory", "tam_memory_encoder")
 HUB = "yunyangx/efficient-track-anything"
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

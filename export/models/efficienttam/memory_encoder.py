@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from phoneward.export.models.efficienttam.layers import LayerNorm2d
+from phoneward.export.models.efficienttam.layers import LayerNorm2d, to_map
 from phoneward.export.models.efficienttam.variants import CHANNELS, MEMORY_CHANNELS
 
 _BLOCKS = 2
@@ -76,6 +76,7 @@ class MemoryEncoder(nn.Module):
         self.out_proj = nn.Conv2d(CHANNELS, MEMORY_CHANNELS, 1)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Map features (1, 256, g, g) and a mask (1, 1, 16 g, 16 g) to (1, 64, g, g)."""
-        mixed = self.pix_feat_proj(features) + self.mask_downsampler(mask)
-        return cast(Tensor, self.out_proj(self.fuser(mixed)))
+        """Map features (1, T, 256) and a mask (1, 1, 16 g, 16 g) to (1, 64, T)."""
+        seen = self.mask_downsampler(mask)
+        mixed = self.pix_feat_proj(to_map(features, seen.shape[2])) + seen
+        return cast(Tensor, self.out_proj(self.fuser(mixed))).flatten(2)

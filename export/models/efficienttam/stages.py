@@ -14,19 +14,16 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phoneward.export.models.efficienttam.layers import (
     EMPTY,
     resize_matrix,
-    to_map,
     to_tokens,
 )
 from phoneward.export.models.efficienttam.mask_decoder import OWN_TOKENS, Candidates, Codes
 from phoneward.export.models.efficienttam.memory_attention import MemoryReader
 from phoneward.export.models.efficienttam.model import EfficientTAM
-from phoneward.export.models.efficienttam.variants import STRIDE
 
 ABSENT = -1024.0
 """Logit of every pixel of an object that is not in sight."""
@@ -232,15 +229,14 @@ class Memorize(nn.Module):
 
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
-        self.grid = model.variant.grid
         self.encoder = model.memory_encoder
+        side = model.variant.grid * _MASK_STRIDE
+        self.register_buffer("larger", resize_matrix(model.variant.image, side, antialias=False))
 
     def forward(self, features: Tensor, masks: Tensor, prompted: Tensor) -> Tensor:
         """Remember a frame; the mask of a prompted one counts as certain."""
-        logits = F.interpolate(
-            masks, scale_factor=STRIDE / _MASK_STRIDE, mode="bilinear", align_corners=False
-        )
+        larger = cast(Tensor, self.larger)
+        logits = larger @ masks.reshape(masks.shape[2:]) @ larger.transpose(0, 1)
         certain = (logits > 0).to(logits.dtype)
-        mask = _choose(prompted.view(1, 1, 1, 1), certain, logits.sigmoid())
-        memory = self.encoder(to_map(features, self.grid), _GAIN * mask + _OFFSET)
-        return cast(Tensor, memory.flatten(2))
+        mask = _GAIN * _choose(prompted, certain, logits.sigmoid()) + _OFFSET
+        return cast(Tensor, self.encoder(features, mask.view(1, 1, *mask.shape)))
