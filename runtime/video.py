@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EMPTY = "holds no frame"
-_ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: cover art
 
 
 def import_av() -> Any:
@@ -46,7 +45,7 @@ def frames_of(av: Any, source: Path | str, container: Any, *, live: bool = False
         VideoError: it has no video stream, or there is no decoder for it.
     """
     try:
-        stream = _video_stream(source, container)
+        stream = _video_stream(av, source, container)
     except VideoError:
         container.close()
         raise
@@ -81,10 +80,11 @@ def open_container(
         raise VideoError(source, reason) from error
 
 
-def _video_stream(source: Path | str, container: Any) -> Any:
-    streams = [s for s in container.streams.video if not s.disposition & _ATTACHED_PICTURE]
+def _video_stream(av: Any, source: Path | str, container: Any) -> Any:
+    cover = av.stream.Disposition.attached_pic  # of a song
+    streams = [each for each in container.streams.video if not each.disposition & cover]
     if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams}))
+        kinds = ", ".join(sorted({each.type for each in container.streams} - {"video"}))
         raise VideoError(source, f"has no video stream, only {kinds}" if kinds else _EMPTY)
     if streams[0].codec_context is None:
         raise VideoError(source, "no decoder for its video stream")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +33,6 @@ def write_video(
     frames: Sequence[Pixels],
     ticks: Sequence[int] | None = None,  # of 1/1000 s
     codec: str = "",
-    rotation: float | None = None,
     **options: str,
 ) -> Path:
     """Write with PyAV itself; at 25 frames a second unless `ticks` tell the times."""
@@ -42,8 +42,6 @@ def write_video(
         stream.width, stream.height = width, height
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000 if ticks else 25)
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts = ticks[index] if ticks else index
@@ -62,6 +60,16 @@ def read(source: Path | str) -> tuple[list[Frame], str | None]:
     except PhonewardError as error:
         return frames, str(error)
     return frames, None
+
+
+def turn(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write the display matrix into an mp4's track header (ISO 14496-12, tkhd, version 0)."""
+    content = bytearray(path.read_bytes())
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    start = content.index(b"tkhd") + 4 + 40
+    content[start : start + 36] = matrix
+    path.write_bytes(content)
+    return path
 
 
 def cut(path: Path, share: float) -> Path:
@@ -105,12 +113,17 @@ def test_times_of_a_variable_rate_are_the_sources(tmp_path: Path, suffix: str) -
     assert [frame.time for frame in frames] == pytest.approx(times, abs=1e-6)
 
 
-@pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (-90, 3), (180, 2)])
-def test_rotation_is_applied(tmp_path: Path, degrees: int, quarters: int) -> None:
-    """FFmpeg's angle is counterclockwise, as numpy's quarter turns are."""
+@pytest.mark.parametrize(
+    ("matrix", "quarters"),
+    [((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2), ((0, 1, -1, 0), 3), ((1, 0, 0, 1), 0)],
+)
+def test_rotation_is_applied(
+    tmp_path: Path, matrix: tuple[int, int, int, int], quarters: int
+) -> None:
+    """By a phone's matrix for portrait, (0, 1, -1, 0), the left side is shown on top."""
     corner = np.zeros((32, 64, 3), np.uint8)
     corner[:8, :16] = (255, 0, 0)
-    frames, error = read(write_video(tmp_path / "v.mp4", [corner] * 2, rotation=degrees))
+    frames, error = read(turn(write_video(tmp_path / "v.mp4", [corner] * 2), *matrix))
     assert error is None
     expected = np.rot90(corner, quarters)
     assert frames[0].pixels.shape == expected.shape
@@ -217,6 +230,23 @@ def test_files_that_hold_no_frames(tmp_path: Path) -> None:
         (bare[1], "holds no frame"),
     ):
         assert read(path) == ([], f"{path}: {message}")
+
+
+def test_a_songs_cover_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    with av.open(str(path), "w") as container:
+        sound: Any = container.add_stream("mp3", rate=44100)
+        cover: Any = container.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 8, 8, "rgb24"
+        picture = av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24")
+        container.mux(cover.encode(picture))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16p", "mono")
+        silence.sample_rate = 44100
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1
+    assert read(path) == ([], f"{path}: has no video stream, only audio")
 
 
 def test_a_camera_that_is_absent() -> None:

@@ -2,7 +2,7 @@
 
 What tracks here is a stand-in that tests the plumbing and nothing of EfficientTAM: it answers a
 prompt with a square around it, which then stays where it is. The tests at the end run the real
-one over a real bundle.
+one, with random weights.
 """
 
 from __future__ import annotations
@@ -360,22 +360,17 @@ def test_other_bad_input_is_one_line(images: Path, tmp_path: Path, bundle: Bundl
     assert not (tmp_path / "out").exists()
 
 
-# The real thing, over the bundle of a fixture that the session shares. ------------------------
-
-
-@pytest.fixture
-def tam(request: pytest.FixtureRequest) -> Bundle:
-    """A bundle of EfficientTAM that can run here."""
-    try:
-        found = request.getfixturevalue("tam_bundle")
-    except pytest.FixtureLookupError:
-        pytest.skip("no fixture gives a bundle of EfficientTAM yet")
-    assert isinstance(found, Bundle)
-    return found
-
-
-def test_tracking_for_real(images: Path, tmp_path: Path, tam: Bundle) -> None:
-    arguments = (tam.path, images, "--point", "0:30,20", "--box", "2@1:4,4,20,30", "-o", "out")
+def test_tracking_for_real(images: Path, tmp_path: Path, tam_bundle: Bundle) -> None:
+    arguments = (
+        tam_bundle.path,
+        images,
+        "--point",
+        "0:30,20",
+        "--box",
+        "2@1:4,4,20,30",
+        "-o",
+        "out",
+    )
     code, _, err = run(*arguments, cwd=tmp_path)
     assert (code, err) == (0, "")
     rows = track_json(tmp_path / "out")["frames"]
@@ -388,8 +383,8 @@ def test_tracking_for_real(images: Path, tmp_path: Path, tam: Bundle) -> None:
             assert int(decode(each["rle"]).sum()) == each["area"]
 
 
-def test_real_time_for_real(images: Path, tmp_path: Path, tam: Bundle) -> None:
-    arguments = (tam.path, images, "--point", "0:30,20", "--json", "--realtime")
+def test_real_time_for_real(images: Path, tmp_path: Path, tam_bundle: Bundle) -> None:
+    arguments = (tam_bundle.path, images, "--point", "0:30,20", "--json", "--realtime")
     code, out, _ = run(*arguments, cwd=tmp_path)
     stream = json.loads(out)["stream"]
     assert code == 0
