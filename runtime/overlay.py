@@ -44,10 +44,26 @@ def draw(
     drawn = pixels.copy()
     thickness = max(1, round(min(pixels.shape[:2]) / 270))
     for object_id, mask in zip(object_ids, masks, strict=True):
-        color = np.array(color_of(object_id), np.float32)
-        drawn[mask] = (drawn[mask] * (1 - FILL) + color * FILL).round().astype(np.uint8)
-        drawn[outline(mask, thickness)] = color.astype(np.uint8)
+        rows, columns = _around(mask)
+        inside, part = mask[rows, columns], drawn[rows, columns]
+        color = np.array(color_of(object_id), np.uint8)
+        # a table a channel: the blend of every brightness with the color
+        shades = np.arange(256)[:, None] * (1 - FILL) + color * FILL
+        table = shades.round().astype(np.uint8)
+        for channel in range(3):
+            layer = part[:, :, channel]
+            np.copyto(layer, table[:, channel][layer], where=inside)
+        part[outline(inside, thickness)] = color
     return drawn
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask with one around them, as far as the frame goes."""
+    first = []
+    for axis in (1, 0):
+        marked = np.flatnonzero(mask.any(axis=axis))
+        first.append(slice(max(0, marked[0] - 1), marked[-1] + 2) if marked.size else slice(0, 0))
+    return first[0], first[1]
 
 
 def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
@@ -56,6 +72,8 @@ def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
     What lies beyond the frame counts as the mask, so that an object that is cut off has no edge
     there.
     """
+    if not mask.size:
+        return mask
     inner = mask
     for _ in range(thickness):
         padded = np.pad(inner, 1, mode="edge")
