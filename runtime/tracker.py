@@ -15,21 +15,23 @@ time, and points add up until a box or a mask takes their place.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phoneward.errors import BundleError, EngineError, PromptError
+from phoneward.errors import PromptError
 from phoneward.runtime.artifacts import Wanted, choose_set, open_artifact
 from phoneward.runtime.memory_bank import BankShape, Entry, MemoryBank, narrow
 from phoneward.runtime.memory_bank import TrackerConfig as TrackerConfig
 from phoneward.runtime.prompt_tensors import clicks_of, prompt_tensors, switch
-from phoneward.runtime.resample import frame_size, frame_tensor, mask_tensor, resize
+from phoneward.runtime.resample import frame_size, frame_tensor, mask_tensor
+from phoneward.runtime.stages import Runner as Runner
+from phoneward.runtime.stages import Stages
+from phoneward.runtime.tracked_frame import TrackedFrame as TrackedFrame
+from phoneward.runtime.tracked_frame import tracked_frame
 from phoneward.runtime.tracker_state import from_arrays, to_arrays
 
 if TYPE_CHECKING:
@@ -39,43 +41,9 @@ if TYPE_CHECKING:
     from phoneward.bundle import Bundle
     from phoneward.names import Precision
     from phoneward.runtime.prompts import Prompt
-    from phoneward.spec import TensorSpec
-
-    Arrays = Mapping[str, NDArray[Any]]
+    from phoneward.runtime.stages import Arrays
 
 STAGES = ("encode", "prompt", "propagate", "memorize")
-
-
-class Runner(Protocol):
-    """A stage that can be run, whatever runs it: an engine's `Session`, or anything alike."""
-
-    @property
-    def inputs(self) -> Sequence[TensorSpec]: ...
-
-    @property
-    def outputs(self) -> Sequence[TensorSpec]: ...
-
-    def __call__(self, tensors: Arrays) -> Arrays:
-        """Run on all inputs by name; returns new arrays, all outputs by name."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class TrackedFrame:
-    """The objects on one frame, n of them, in the order of `object_ids`.
-
-    `masks` (n, H, W) bool has the size of the frame, `logits` (n, 4g, 4g) float32 the model's.
-    `scores` are logits, above 0 where the object is in sight; `ious` are the model's own estimate
-    of its masks' quality, 0 to 1. `timings` has the milliseconds that this frame took by stage.
-    """
-
-    index: int
-    object_ids: tuple[int, ...]
-    masks: NDArray[np.bool_]
-    logits: NDArray[np.float32]
-    scores: tuple[float, ...]
-    ious: tuple[float, ...]
-    timings: Mapping[str, float]
 
 
 class Tracker:
@@ -85,22 +53,16 @@ class Tracker:
     """
 
     def __init__(self, stages: Mapping[str, Runner], config: TrackerConfig | None = None) -> None:
-        """Take the four stages, all of one model."""
-        for name in STAGES:
-            if name not in stages:
-                raise BundleError(f"a tracker needs the stage '{name}'; got {', '.join(stages)}")
+        """Take the four stages, all of one model; raises `BundleError` if one is missing."""
         self.config = config or TrackerConfig()
         self.engine: str | None = None
-        self._stages, self._resources = dict(stages), ExitStack()
-        propagate = stages["propagate"]
+        self._stages, self._resources = Stages(stages, STAGES), ExitStack()
+        propagate = self._stages["propagate"]
         self._shape = BankShape.of(propagate.inputs, propagate.outputs)
-        self._points, self._side = (
-            next(spec.shape for spec in stages["prompt"].inputs if spec.name == name)[axis]
-            for name, axis in (("points", 1), ("mask", 3))
-        )
+        shapes = {spec.name: spec.shape for spec in self._stages["prompt"].inputs}
+        self._points, self._side = shapes["points"][1], shapes["mask"][-1]
         self._banks: dict[int, MemoryBank] = {}
         self._encoded: tuple[int, NDArray[Any]] | None = None
-        self._timings: dict[str, float] = {}
 
     @classmethod
     def open(
@@ -147,22 +109,21 @@ class Tracker:
             TensorMismatch: `pixels` are no frame.
             EngineError: a stage failed, or its output is not finite.
         """
-        self._timings = {}
+        self._stages.begin()
         size = frame_size(pixels)
         prompt.check_inside(*size)
-        bank = self._banks.get(prompt.object_id) or MemoryBank(self._shape, self.config)
+        bank = self._banks.get(prompt.object_id, MemoryBank(self._shape, self.config))
         before = bank.get(index)
         clicks = self._clicks(index, prompt, size, before)
         initial = before is None or bank.is_conditioning(index)
         mask = None if prompt.mask is None else mask_tensor(prompt.mask, self._side)
         features = seen = self._encode(index, pixels)
-        previous, reverse = None, False
-        if before is not None and mask is None:
-            previous, reverse = before.logits, before.reverse
+        reverse = before is not None and before.reverse
+        previous = before.logits if before is not None and mask is None else None
         if not initial and mask is None:
             seen = self._propagate(index, features, bank, reverse)["conditioned"]
         said = prompt_tensors(self._stages["prompt"].inputs, clicks, mask, previous)
-        answer = self._run("prompt", {"features": seen, "initial": switch(initial), **said})
+        answer = self._stages.run("prompt", {"features": seen, "initial": switch(initial), **said})
         entry = self._memorize(features, answer, reverse, clicks)
         remember = bank.condition if initial else bank.track
         remember(index, entry)
@@ -181,7 +142,7 @@ class Tracker:
             TensorMismatch: `pixels` are no frame.
             EngineError: a stage failed, or its output is not finite.
         """
-        self._timings = {}
+        self._stages.begin()
         size = frame_size(pixels)
         for bank in self._banks.values():
             known = bank.get(index)
@@ -234,7 +195,7 @@ class Tracker:
         if self._encoded is None or self._encoded[0] != index:
             image = self._stages["encode"].inputs[0]
             tensors = {image.name: frame_tensor(pixels, image)}
-            self._encoded = index, self._run("encode", tensors)["features"]
+            self._encoded = index, self._stages.run("encode", tensors)["features"]
         return self._encoded[1]
 
     def _clicks(
@@ -256,7 +217,7 @@ class Tracker:
         self, index: int, features: NDArray[Any], bank: MemoryBank, reverse: bool
     ) -> Arrays:
         read = bank.inputs(index, reverse=reverse)
-        return self._run("propagate", {"features": features, **read})
+        return self._stages.run("propagate", {"features": features, **read})
 
     def _memorize(
         self,
@@ -271,7 +232,7 @@ class Tracker:
             "masks": answer["masks"],
             "prompted": switch(clicks is not None),
         }
-        memory = self._run("memorize", tensors)["memory"]
+        memory = self._stages.run("memorize", tensors)["memory"]
         return Entry(
             memory=narrow(memory[0]),
             pointer=answer["pointer"],
@@ -282,30 +243,6 @@ class Tracker:
             clicks=clicks,
         )
 
-    def _run(self, stage: str, tensors: Arrays) -> Arrays:
-        start = time.perf_counter()
-        outputs = self._stages[stage](tensors)
-        taken = 1e3 * (time.perf_counter() - start)
-        self._timings[stage] = self._timings.get(stage, 0.0) + taken
-        for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise EngineError(f"stage '{stage}': not all of '{name}' is finite")
-        return outputs
-
     def _answer(self, index: int, size: tuple[int, int]) -> TrackedFrame:
-        found = [(each, entry) for each, bank in self._banks.items() if (entry := bank.get(index))]
-        side = self._shape.mask_side
-        logits = np.empty((len(found), side, side), np.float32)
-        masks = np.empty((len(found), *size), np.bool_)
-        for i, (_, entry) in enumerate(found):
-            logits[i] = entry.logits[0, 0]
-            masks[i] = resize(logits[i], size) > 0
-        return TrackedFrame(
-            index=index,
-            object_ids=tuple(each for each, _ in found),
-            masks=masks,
-            logits=logits,
-            scores=tuple(entry.score for _, entry in found),
-            ious=tuple(entry.iou for _, entry in found),
-            timings=MappingProxyType(self._timings),
-        )
+        found = {each: entry for each, bank in self._banks.items() if (entry := bank.get(index))}
+        return tracked_frame(index, size, found, self._stages.timings)
