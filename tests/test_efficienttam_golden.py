@@ -5,47 +5,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from phoneward.bundle import Stage
-from phoneward.export.models import find
-from phoneward.export.models.efficienttam.family import variant_of
-from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.runtime.memory_bank import widen
 from phoneward.runtime.prompts import Prompt
 from phoneward.runtime.tracker import TrackedFrame, Tracker
+from tests.efficienttam_recipe import clip, disc
+from tests.efficienttam_stages import golden_stages
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / "data" / "efficienttam"
+GOLDEN = Path(__file__).parent / "data" / "efficienttam"
 SCENARIOS = sorted(path.stem for path in GOLDEN.glob("*.json"))
 # of logits, pointers, and object scores (also logits)
 LOGITS, POINTERS, SCORES, SAME_SIGN = 2e-3, 2e-3, 1e-3, 0.999
 MEMORY = 1e-3  # of mean and standard deviation
-
-
-def _load_recipe() -> ModuleType:
-    # tests are no package: a helper beside them is loaded by its path
-    spec = importlib.util.spec_from_file_location("recipe", HERE / "efficienttam_recipe.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-recipe = _load_recipe()
 
 
 @dataclass(frozen=True)
@@ -96,49 +76,10 @@ def statistics(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array([values.mean(), values.std()], np.float32)
 
 
-@dataclass(frozen=True)
-class TorchStage:
-    """A stage's module under the interface of a session."""
-
-    stage: Stage
-    module: torch.nn.Module
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        return self.stage.inputs
-
-    @property
-    def outputs(self) -> tuple[Any, ...]:
-        return self.stage.outputs
-
-    def __call__(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        assert set(tensors) == {spec.name for spec in self.inputs}
-        for spec in self.inputs:
-            spec.check(tensors[spec.name])
-        with torch.inference_mode():
-            results = self.module(*(torch.from_numpy(tensors[s.name].copy()) for s in self.inputs))
-        results = results if isinstance(results, tuple) else (results,)
-        named = {s.name: r.numpy() for s, r in zip(self.outputs, results, strict=True)}
-        for spec in self.outputs:
-            spec.check(named[spec.name])
-        return named
-
-
-@cache
-def stages(variant: str, object_score_bias: float) -> dict[str, TorchStage]:
-    """The four stages with the weights of the recipe."""
-    card, family = find(variant)
-    model = EfficientTAM(variant_of(card))
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    weights = recipe.fill(shapes, object_score_bias)
-    modules = family.build(card, {key: torch.from_numpy(each) for key, each in weights.items()})
-    return {stage.name: TorchStage(stage, modules[stage.name]) for stage in card.stages}
-
-
 def prompt_of(action: dict[str, Any], size: int) -> Prompt:
     """What the recorded action says, as a prompt."""
     if action["kind"] == "mask":
-        return Prompt(action["obj"], mask=recipe.disc(action["frame"], size))
+        return Prompt(action["obj"], mask=disc(action["frame"], size))
     return Prompt(
         action["obj"],
         points=tuple((x, y) for x, y in action.get("points", ())),
@@ -156,7 +97,7 @@ def order(action: dict[str, Any], frames: int, prompted: list[int]) -> list[int]
 
 def play(scenario: dict[str, Any], tracker: Tracker) -> dict[tuple[int, int], Answer]:
     """Do the actions; returns the last answer to each (object, frame)."""
-    frames = recipe.clip(scenario["frames"], scenario["size"])
+    frames = clip(scenario["frames"], scenario["size"])
     answers: dict[tuple[int, int], Answer] = {}
     prompted = [each["frame"] for each in scenario["actions"] if "frame" in each]
     for action in scenario["actions"]:
@@ -199,7 +140,7 @@ def test_it_answers_as_the_official_predictor(name: str) -> None:
     scenario = json.loads((GOLDEN / f"{name}.json").read_text())
     with np.load(GOLDEN / f"{name}.npz") as file:
         golden = dict(file)
-    parts = stages(scenario["variant"], scenario["object_score_bias"])
+    parts = golden_stages(scenario["variant"], scenario["object_score_bias"])
     figures = worst(golden, play(scenario, Tracker(parts)))
     print(f"{name}: {figures}")  # noqa: T201 - shown by -rP
     assert figures.seen == {what for key in golden for what in [key.split("/")[-1]]}
