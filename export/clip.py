@@ -14,18 +14,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from phoneward.bundle import ClipParity, sha256_of
+from phoneward.export.job import REFERENCE
 from phoneward.export.photographs import photographs
 from phoneward.export.reference import run
-from phoneward.runtime.clip import track
+from phoneward.export.weights import RANDOM
+from phoneward.names import ParityStatus
+from phoneward.quiet import noise_to
+from phoneward.runtime.clip import Clip, basis_of, check_clip, track
 from phoneward.runtime.images import load_image
-from phoneward.runtime.tracker import STAGES
+from phoneward.runtime.stages import STAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from phoneward.bundle import Stage
+    from phoneward.bundle import Artifact, Stage
+    from phoneward.export.job import Job
     from phoneward.export.models.family import ModelCard
+    from phoneward.export.recipe import Recipe
     from phoneward.spec import TensorSpec
 
 FRAMES = 12
@@ -78,6 +85,26 @@ def clip_arrays(card: ModelCard, modules: Mapping[str, nn.Module]) -> dict[str, 
         "clip/point": np.array(point, np.float32),
         "clip/logits": track(stages, frames, point),
     }
+
+
+def make_clip(job: Job, recipe: Recipe, artifacts: Sequence[Artifact]) -> ClipParity:
+    """Track the reference's clip with the artifacts of a recipe, or take the verdict on them."""
+    made = [a for a in artifacts if (a.format, a.precision) == (recipe.format, recipe.precision)]
+    random_weights = job.weights.record.kind == RANDOM
+
+    def play() -> ClipParity:
+        clip = Clip.of(job.reference())
+        basis = basis_of(clip.logits, random_weights=random_weights)
+        with noise_to(job.folder / "logs" / "clips.log"):
+            return check_clip(made, job.folder, clip, basis=basis, threads=job.options.threads)
+
+    parts = {
+        "artifacts": {artifact.stage: artifact.sha256 for artifact in made},
+        "reference": sha256_of(job.folder / REFERENCE),
+    }
+    return job.remember(
+        ClipParity, parts, play, lambda verdict: verdict.status is not ParityStatus.FAILED
+    )
 
 
 def make_frames() -> NDArray[np.uint8]:

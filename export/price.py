@@ -6,15 +6,20 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from phoneward.bundle import Artifact, Price
+from phoneward.export.job import Job
+from phoneward.export.models import find
+from phoneward.export.weights import RANDOM
+from phoneward.quiet import noise_to
 from phoneward.runtime.clip import Clip, logit_difference, mask_ious
 from phoneward.runtime.engines import engines_for, open_session
 from phoneward.runtime.parity import Reference
+from phoneward.staging import staging_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
     from phoneward.runtime.engines.session import Session
 
 TIMED_STAGE = "propagate"
-_ROUNDS = 9
+_ROUNDS, _LEAST_ROUNDS = 9, 3
+_BUDGET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,34 @@ class Side:
         return f"{slots} memory slots, {pooled}, {pointers}"
 
 
-def timed_format(formats: Sequence[str]) -> str | None:
-    """Return the first of the formats that an engine here can run."""
-    return next((name for name in formats if engines_for(name)), None)
+def make_price(job: Job, artifacts: Sequence[Artifact]) -> Price:
+    """Hold the model against itself with no knob turned, which is exported beside it for that.
+
+    Times are those of the first recipe that an engine here can run.
+    """
+    parts = {"artifacts": [a.sha256 for a in artifacts], "threads": job.options.threads}
+    return job.remember(Price, parts, lambda: _make(job, artifacts))
+
+
+def _make(job: Job, artifacts: Sequence[Artifact]) -> Price:
+    plain, _ = find(job.card.name)
+    runnable = [a for a in artifacts if a.stage == TIMED_STAGE and engines_for(a.format)]
+    ours, theirs = next(iter(runnable), None), None
+    with staging_folder(job.folder, "baseline-") as folder:
+        other = Job(replace(job.request, model=plain), job.weights, folder, job.options)
+        other.make_reference()
+        if ours is not None:
+            named = (ours.format, ours.precision)
+            recipe = next(r for r in job.request.recipes if (r.format, r.precision) == named)
+            stage = next(stage for stage in plain.stages if stage.name == TIMED_STAGE)
+            theirs = other.make_artifact(stage, recipe)
+        with noise_to(job.folder / "logs" / "clips.log"):
+            return price_of(
+                Side(job.family.constants(job.card), job.reference(), job.folder, ours),
+                Side(job.family.constants(plain), other.reference(), folder, theirs),
+                random_weights=job.weights.record.kind == RANDOM,
+                threads=job.options.threads,
+            )
 
 
 def price_of(turned: Side, baseline: Side, *, random_weights: bool, threads: int) -> Price:
@@ -66,15 +97,15 @@ def price_of(turned: Side, baseline: Side, *, random_weights: bool, threads: int
     engine = engines_for(turned.artifact.format)[0]
     with ExitStack() as opened:
         sessions = [_open(opened, side, engine, threads) for side in (turned, baseline)]
-        mine, others = _in_turns(sessions, [_inputs(turned), _inputs(baseline)])
+        times = _in_turns(sessions, [_inputs(turned), _inputs(baseline)])
     timed = {
         "format": turned.artifact.format,
         "precision": turned.artifact.precision,
         "engine": engine,
         "threads": threads,
-        "rounds": _ROUNDS,
-        "milliseconds": mine,
-        "baseline_milliseconds": others,
+        "rounds": len(times[0]),
+        "milliseconds": statistics.median(times[0]),
+        "baseline_milliseconds": statistics.median(times[1]),
     }
     return price.model_copy(update=timed)
 
@@ -99,13 +130,20 @@ def _artifact(side: Side) -> Artifact:
     return side.artifact
 
 
-def _in_turns(sessions: list[Session], inputs: list[dict[str, NDArray[Any]]]) -> list[float]:
-    """Median milliseconds of each; in turns, so that a drift of the machine meets all alike."""
+def _in_turns(sessions: list[Session], inputs: list[dict[str, NDArray[Any]]]) -> list[list[float]]:
+    """Milliseconds of each run of each; in turns, so that a drift of the machine meets all alike.
+
+    Slow models get fewer rounds, so that all together take seconds.
+    """
     taken: list[list[float]] = [[] for _ in sessions]
-    for round_number in range(_ROUNDS + 1):
+    for session, tensors in zip(sessions, inputs, strict=True):
+        session(tensors)  # the first run warms up
+    began = time.perf_counter()
+    for number in range(_ROUNDS):
+        if number >= _LEAST_ROUNDS and time.perf_counter() - began > _BUDGET_SECONDS:
+            break
         for session, tensors, times in zip(sessions, inputs, taken, strict=True):
             start = time.perf_counter()
             session(tensors)
-            if round_number:  # the first warms up
-                times.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(times) for times in taken]
+            times.append(1e3 * (time.perf_counter() - start))
+    return taken

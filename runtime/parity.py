@@ -86,6 +86,10 @@ class Reference:
         """PyTorch's answers in the layout of `tensor`, shape (samples, *shape)."""
         return self._samples(stage, "output", tensor)
 
+    def array(self, key: str) -> NDArray[Any]:
+        """Return an array by its key; raises `BundleError` if the file has none such."""
+        return self._get(key)
+
     def _samples(self, stage: str, side: str, tensor: TensorSpec) -> NDArray[Any]:
         key = f"{stage}/{side}/{tensor.name}"
         stored = self._get(key)

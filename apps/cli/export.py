@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.apps.cli.report import artifact_json, print_artifacts, show_failure
+from phoneward.apps.cli.report import (
+    artifact_json,
+    clips_json,
+    price_line,
+    print_artifacts,
+    print_clips,
+    show_failure,
+)
 from phoneward.names import Precision
 from phoneward.quiet import noise_to
 
 if TYPE_CHECKING:
+    from phoneward.bundle import Bundle
     from phoneward.export.request import ExportRequest
 
 EXAMPLE = (
@@ -95,8 +104,9 @@ def command(
 ) -> int:
     """Export a model, prove every artifact against PyTorch, and write a bundle.
 
-    Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
-    and no bundle is written. 2: bad input, or interrupted.
+    Artifacts of a model that tracks must also follow a clip together as PyTorch does. Exit code 0:
+    all artifacts that this machine can execute agree with PyTorch. 1: one does not, and no bundle
+    is written. 2: bad input, or interrupted.
     """
     from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
@@ -113,17 +123,31 @@ def command(
         with progress_bar(quiet=json_output) as progress:
             bundle = export_bundle(request, destination, options, progress)
     except GateFailed as failure:
-        show_failure(failure.artifacts, str(failure), json_output=json_output)
+        show_failure(failure.artifacts, str(failure), json_output=json_output, clips=failure.clips)
         return failure.exit_code
-    artifacts = bundle.manifest.artifacts
-    if json_output:
-        rows = [artifact_json(artifact, destination) for artifact in artifacts]
-        print_json({"bundle": str(destination.absolute()), "artifacts": rows, "error": None})
-        return 0
-    print_artifacts(artifacts)
-    print(f"Bundle written: {destination}")
-    print(f"Next: phoneward run {destination} IMAGE    phoneward verify {destination}")
+    _show(bundle, destination, json_output=json_output)
     return 0
+
+
+def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
+    manifest = bundle.manifest
+    if json_output:
+        document = {
+            "bundle": str(destination.absolute()),
+            "artifacts": [artifact_json(artifact, destination) for artifact in manifest.artifacts],
+            "clips": clips_json(manifest.clips),
+            "price": manifest.price.model_dump(mode="json") if manifest.price else None,
+            "error": None,
+        }
+        print_json(document)
+        return
+    print_artifacts(manifest.artifacts)
+    print_clips(manifest.clips)
+    if manifest.price is not None:
+        print(f"Knobs: {price_line(manifest.price)}")
+    print(f"Bundle written: {destination}")
+    use = "track {} VIDEO --point 0:X,Y" if manifest.clips else "run {} IMAGE"
+    print(f"Next: phoneward {use.format(destination)}    phoneward verify {destination}")
 
 
 def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output: bool) -> None:
@@ -144,7 +168,13 @@ def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output
         for stage in request.model.stages
     ]
     if json_output:
-        plan = {"model": request.model.name, "weights": record.model_dump(), "artifacts": rows}
+        knobs = asdict(request.model.knobs)
+        plan = {
+            "model": request.model.name,
+            "knobs": knobs,
+            "weights": record.model_dump(),
+            "artifacts": rows,
+        }
         print_json({**plan, "bundle": str(destination.absolute()), "dry_run": True})
         return
     table = [(row["stage"], row["format"], row["precision"], row["target"] or "") for row in rows]

@@ -1,4 +1,4 @@
-"""How artifacts and their parity with PyTorch are shown, for `export`, `verify` and `demo`."""
+"""How artifacts, clips and their parity are shown, for `export`, `verify` and `demo`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from phoneward.apps.cli.output import print_json, print_table
-from phoneward.bundle import Artifact, Delegation, Parity
+from phoneward.bundle import Artifact, ClipParity, Delegation, Parity, Price
 from phoneward.names import ParityStatus
 
 _COLUMNS = (
@@ -21,6 +21,18 @@ _COLUMNS = (
     "SNR dB",
     "top-1",
     "fell back",
+    "parity",
+)
+
+_CLIP_COLUMNS = (
+    "format",
+    "precision",
+    "frames",
+    "mean IoU",
+    "least IoU",
+    "drift",
+    "max error / range",
+    "judged by",
     "parity",
 )
 
@@ -37,13 +49,26 @@ def artifact_json(artifact: Artifact, bundle: Path | None) -> dict[str, Any]:
     return record
 
 
-def show_failure(artifacts: Sequence[Artifact], error: str, *, json_output: bool) -> None:
+def clips_json(clips: Sequence[ClipParity]) -> list[dict[str, Any]]:
+    """Return clips as the commands' JSON has them."""
+    return [clip.model_dump(mode="json") for clip in clips]
+
+
+def show_failure(
+    artifacts: Sequence[Artifact],
+    error: str,
+    *,
+    json_output: bool,
+    clips: Sequence[ClipParity] = (),
+) -> None:
     """Show every verdict of an export whose gate failed, and the error."""
     if json_output:
         rows = [artifact_json(artifact, None) for artifact in artifacts]
-        print_json({"bundle": None, "artifacts": rows, "error": error})
+        judged = {"artifacts": rows, "clips": clips_json(clips), "price": None}
+        print_json({"bundle": None, **judged, "error": error})
     else:
         print_artifacts(artifacts)
+        print_clips(clips)
         typer.echo(f"error: {error}", err=True)
 
 
@@ -71,7 +96,53 @@ def print_artifacts(artifacts: Sequence[Artifact]) -> None:
             print(f"{artifact.format}-{artifact.precision}: {artifact.parity.reason}")
 
 
-def _verdict(parity: Parity) -> str:
+def print_clips(clips: Sequence[ClipParity]) -> None:
+    """Print one row a clip; nothing where there is none."""
+    if not clips:
+        return
+    rows = [
+        (
+            clip.format,
+            clip.precision,
+            clip.frames or "",
+            _figure(clip.mean_iou, ".4f"),
+            _figure(clip.min_iou, ".4f"),
+            _figure(clip.drift, "+.4f"),
+            _figure(clip.relative_error, ".1e"),
+            clip.basis,
+            _verdict(clip),
+        )
+        for clip in clips
+    ]
+    print_table("A clip tracked by all stages, against PyTorch", _CLIP_COLUMNS, rows)
+    for clip in clips:
+        if clip.reason and clip.status is ParityStatus.FAILED:
+            print(f"clip {clip.format}-{clip.precision}: {clip.reason}")
+
+
+def price_line(price: Price) -> str:
+    """Say in one line what the knobs cost and gain."""
+    told = "; random weights, whose masks are noise" if price.random_weights else ""
+    masks = (
+        f"{price.knobs} instead of {price.baseline}: "
+        f"mask IoU {price.mean_iou:.3f} (least {price.min_iou:.3f}) with the full model's, "
+        f"logits off by {price.logit_difference:.1e} of their range{told}"
+    )
+    if price.milliseconds is None or price.baseline_milliseconds is None:
+        return f"{masks}; no engine here to time them"
+    share = price.milliseconds / price.baseline_milliseconds
+    return (
+        f"{masks}; propagate takes {price.milliseconds:.1f} ms instead of "
+        f"{price.baseline_milliseconds:.1f} ms ({share:.2f}x; {price.engine}, "
+        f"{price.format}-{price.precision}, {price.threads} threads, median of {price.rounds})"
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _verdict(parity: Parity | ClipParity) -> str:
     notes = [note for note in (parity.engine, "cached" if parity.cached else None) if note]
     return f"{parity.status}" + (f" ({', '.join(notes)})" if notes else "")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
-from phoneward.apps.cli.report import artifact_json, print_artifacts
+from phoneward.apps.cli.report import artifact_json, clips_json, print_artifacts, print_clips
 from phoneward.names import ParityStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from phoneward.bundle import Artifact
+    from phoneward.bundle import Artifact, ClipParity
 
 EXAMPLE = "Example: phoneward verify lite0"
 
@@ -27,12 +27,14 @@ def command(
 ) -> int:
     """Check a bundle's checksums, then run every artifact against the stored PyTorch answers.
 
-    Needs no torch: the answers are in the bundle. Exit code 0: all that could be executed here
-    agrees, which the last line counts; 1: an artifact does not; 2: the folder is no bundle, or a
-    file of it has changed.
+    Artifacts of a model that tracks are also played the bundle's clip. Needs no torch: the
+    answers are in the bundle. Exit code 0: all that could be executed here agrees, which the last
+    line counts; 1: an artifact or a clip does not; 2: the folder is no bundle, or a file of it
+    has changed.
     """
     from phoneward.bundle import Bundle
     from phoneward.quiet import noise_to
+    from phoneward.runtime.clip import check_clips
     from phoneward.runtime.parity import check_bundle
 
     opened = Bundle.open(bundle)
@@ -41,26 +43,35 @@ def command(
             artifact.model_copy(update={"parity": parity})
             for artifact, parity in check_bundle(opened, threads=threads, progress=progress)
         ]
+        clips = list(check_clips(opened, threads=threads, progress=progress))
     executed = [a for a in checked if a.parity.status is not ParityStatus.NOT_EXECUTED]
     if json_output:
         rows = [artifact_json(artifact, bundle) for artifact in checked]
-        print_json({"bundle": str(bundle.absolute()), "artifacts": rows, "executed": len(executed)})
+        judged = {"artifacts": rows, "clips": clips_json(clips), "executed": len(executed)}
+        print_json({"bundle": str(bundle.absolute()), **judged})
     else:
         print_artifacts(checked)
+        print_clips(clips)
         files = len(opened.manifest.checksums())
         print(f"{files} files have the checksums that bundle.json states.")
-        _conclude(executed, len(checked))
-    return 1 if _failures(executed) else 0
+        _conclude(executed, len(checked), _failed_clips(clips))
+    return 1 if _failures(executed) or _failed_clips(clips) else 0
 
 
 def _failures(executed: Sequence[Artifact]) -> int:
     return sum(artifact.parity.status is ParityStatus.FAILED for artifact in executed)
 
 
-def _conclude(executed: Sequence[Artifact], total: int) -> None:
+def _failed_clips(clips: Sequence[ClipParity]) -> int:
+    return sum(clip.status is ParityStatus.FAILED for clip in clips)
+
+
+def _conclude(executed: Sequence[Artifact], total: int, failed_clips: int) -> None:
     count = f"{len(executed)} of {total} artifacts executed here"
     if failed := _failures(executed):
         typer.echo(f"error: {count}: {failed} disagree with PyTorch", err=True)
+    elif failed_clips:
+        typer.echo(f"error: {count}: {failed_clips} of their clips disagree with PyTorch", err=True)
     elif not executed:
         print(f"{count}: nothing was proved.")
     else:

@@ -14,6 +14,7 @@ from phoneward.names import ParityStatus, Precision
 from phoneward.spec import ImageSpec, Spec, TensorSpec
 
 MANIFEST = "bundle.json"
+Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -110,6 +111,57 @@ class Artifact(Spec):
         return self
 
 
+class ClipParity(Spec):
+    """Agreement with PyTorch over a clip that the four stages of one format track together.
+
+    `ious` has the intersection over union of the two masks of each frame (1 where both are
+    empty), `drift` is the mean of its last third minus that of its first. `relative_error` is the
+    largest error of a frame's mask logits over the range of PyTorch's for it. `basis` says which
+    of the two was judged: masks, or logits where a mask of PyTorch's is only noise or empty.
+    """
+
+    format: str
+    precision: Precision
+    status: ParityStatus
+    basis: Literal["masks", "logits"]
+    engine: str | None = None
+    frames: Annotated[int, Field(ge=0)] = 0
+    ious: tuple[Share, ...] = ()
+    min_iou: Share | None = None
+    mean_iou: Share | None = None
+    drift: float | None = None
+    relative_error: float | None = None
+    reason: str | None = None
+    cached: bool = False
+
+
+class Price(Spec):
+    """What the knobs of an export cost in agreement with the full model, and gain in time.
+
+    The masks of the model as exported are compared with those of `baseline`, the model with no
+    knob turned, both in PyTorch over the clip of the reference: `mean_iou`, `min_iou`, and
+    `logit_difference`, the largest of a frame over the range of the baseline's logits. With
+    `random_weights` masks are noise and say little. `milliseconds` and `baseline_milliseconds`
+    are medians of `rounds` runs of `propagate`, the two artifacts in turns in one process, by
+    `engine` with `threads`; all four are null where no engine here runs the formats exported.
+    """
+
+    knobs: str
+    baseline: str
+    random_weights: bool
+    mean_iou: Share
+    min_iou: Share
+    logit_difference: float
+    format: str | None = None
+    precision: Precision | None = None
+    engine: str | None = None
+    threads: int | None = None
+    rounds: int | None = None
+    milliseconds: float | None = None
+    baseline_milliseconds: float | None = None
+    cached: bool = False
+
+
 class Manifest(Spec):
     """All of `bundle.json`."""
 
@@ -126,6 +178,8 @@ class Manifest(Spec):
     reference_sha256: Sha256
     tools: dict[str, str]
     constants: dict[str, int | float | str] = Field(default_factory=dict)
+    clips: tuple[ClipParity, ...] = ()
+    price: Price | None = None
 
     @model_validator(mode="after")
     def _labels_have_a_checksum(self) -> Manifest:
