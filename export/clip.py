@@ -23,7 +23,7 @@ from phoneward.names import ParityStatus
 from phoneward.quiet import noise_to
 from phoneward.runtime.clip import Clip, basis_of, check_clip, track
 from phoneward.runtime.images import load_image
-from phoneward.runtime.stages import STAGES
+from phoneward.runtime.tracker import STAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,8 +21,7 @@ from phoneward.names import ParityStatus, Precision
 from phoneward.runtime.engines import engines_for, open_session
 from phoneward.runtime.parity import Reference
 from phoneward.runtime.prompts import Prompt
-from phoneward.runtime.stages import STAGES
-from phoneward.runtime.tracker import Tracker
+from phoneward.runtime.tracker import STAGES, Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
