@@ -37,12 +37,13 @@ class TrackedFrame:
 def tracked_frame(
     index: int,
     size: tuple[int, int],
+    side: int,
     entries: Mapping[int, Entry],
     timings: Mapping[str, float],
 ) -> TrackedFrame:
-    """Say what is remembered of a frame of a height and width, by object.
+    """Say what is remembered of a frame, by object; `side` is that of the logits.
 
-    The logits go to the frame's size bilinearly; a pixel above 0 is the object's.
+    The logits go to the frame's size (height, width) bilinearly; a pixel above 0 is the object's.
     """
     logits = [entry.logits[0, 0] for entry in entries.values()]
     masks = [resize(each, size) > 0 for each in logits]
@@ -50,7 +51,7 @@ def tracked_frame(
         index=index,
         object_ids=tuple(entries),
         masks=np.stack(masks) if masks else np.zeros((0, *size), np.bool_),
-        logits=np.stack(logits) if logits else np.zeros((0, 0, 0), np.float32),
+        logits=np.stack(logits) if logits else np.zeros((0, side, side), np.float32),
         scores=tuple(entry.score for entry in entries.values()),
         ious=tuple(entry.iou for entry in entries.values()),
         timings=timings,

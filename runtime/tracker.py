@@ -245,4 +245,4 @@ class Tracker:
 
     def _answer(self, index: int, size: tuple[int, int]) -> TrackedFrame:
         found = {each: entry for each, bank in self._banks.items() if (entry := bank.get(index))}
-        return tracked_frame(index, size, found, self._stages.timings)
+        return tracked_frame(index, size, self._shape.mask_side, found, self._stages.timings)
