@@ -143,7 +143,7 @@ def test_it_answers_as_the_official_predictor(name: str) -> None:
     parts = golden_stages(scenario["variant"], scenario["object_score_bias"])
     figures = worst(golden, play(scenario, Tracker(parts)))
     print(f"{name}: {figures}")  # noqa: T201 - shown by -rP
-    assert figures.seen == {what for key in golden for what in [key.split("/")[-1]]}
+    assert figures.seen >= {"mask_logits", "object_pointer", "object_score", "memory_mean_std"}
     assert figures.logits <= LOGITS
     assert figures.same_sign >= SAME_SIGN
     assert figures.pointer <= POINTERS
