@@ -50,6 +50,7 @@ REWRITES: Registry[Rewrite] = Registry(
             "attention_maps",
             "attention_maps_conv",
             "tam_memory",
+            "linear_norm",
             "tam_windows",
             "tam_memory_encoder",
         )

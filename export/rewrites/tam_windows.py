@@ -138,12 +138,17 @@ class OrderedBlock(nn.Module):
 
 
 class GroupedAttention(nn.Module):
-    """Multi-head attention within each window of each group."""
+    """Multi-head attention within each window of each group; heads are the first axis throughout.
+
+    Windows are slices of the tokens, so that one permutation of each of queries, keys and values
+    serves them all.
+    """
 
     def __init__(self, attention: Attention, groups: tuple[Group, ...]) -> None:
         super().__init__()
         weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
         scale = 1 / math.sqrt(weights[0].shape[0] // attention.heads)
+        self.heads = attention.heads
         self.q = linear(weights[0] * scale, biases[0] * scale)
         self.k, self.v = linear(weights[1], biases[1]), linear(weights[2], biases[2])
         self.proj = attention.proj
@@ -152,12 +157,14 @@ class GroupedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (1, T, C) to itself."""
-        projected = self.q(x), self.k(x), self.v(x)
+        q, k, v = (to_heads(projection(x), self.heads) for projection in (self.q, self.k, self.v))
         if len(self.windows) == 1:
-            return cast(Tensor, self.proj(self.windows[0](*projected)))
-        parts = (part.split(self.lengths, dim=1) for part in projected)
-        mixed = [mix(*qkv) for mix, *qkv in zip(self.windows, *parts, strict=True)]
-        return cast(Tensor, self.proj(torch.cat(mixed, dim=1)))
+            mixed = self.windows[0](q, k, v)
+        else:
+            parts = (part.split(self.lengths, dim=1) for part in (q, k, v))
+            pieces = [mix(*qkv) for mix, *qkv in zip(self.windows, *parts, strict=True)]
+            mixed = torch.cat(pieces, dim=1)
+        return cast(Tensor, self.proj(from_heads(mixed, self.heads)))
 
 
 class Windows(nn.Module):
@@ -165,28 +172,27 @@ class Windows(nn.Module):
 
     def __init__(self, attention: Attention, group: Group) -> None:
         super().__init__()
-        self.group, self.heads = group, attention.heads
+        self.group = group
         if group.padded:
-            _, key, value = attention.qkv.bias.detach().view(3, self.heads, -1)
+            _, key, value = attention.qkv.bias.detach().view(3, attention.heads, 1, -1)
             logits = torch.zeros(1, 1, group.tokens + 1)
             logits[..., -1] = math.log(group.padded)
-            self.register_buffer("key", key.unsqueeze(2).repeat(group.windows, 1, 1))
-            self.register_buffer("value", value.unsqueeze(1).repeat(group.windows, 1, 1))
+            self.register_buffer("key", key.repeat_interleave(group.windows, dim=0))
+            self.register_buffer("value", value.repeat_interleave(group.windows, dim=0))
             self.register_buffer("logits", logits)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Map queries, keys and values (1, windows * tokens, C) to the same shape."""
-        shape = self.group.windows, self.group.tokens, q.shape[-1]
-        q, v = to_heads(q.reshape(shape), self.heads), to_heads(v.reshape(shape), self.heads)
-        k = k.reshape(*shape[:2], self.heads, -1).permute(0, 2, 3, 1).flatten(0, 1)
+        """Map queries, keys and values (heads, windows * tokens, d) to the same shape."""
+        heads, length, depth = q.shape
+        shape = heads * self.group.windows, self.group.tokens, depth
+        q, k, v = q.reshape(shape), k.reshape(shape), v.reshape(shape)
         if self.group.padded:
-            k = torch.cat((k, cast(Tensor, self.key)), dim=2)
+            k = torch.cat((k, cast(Tensor, self.key)), dim=1)
             v = torch.cat((v, cast(Tensor, self.value)), dim=1)
-            logits = torch.bmm(q, k) + cast(Tensor, self.logits)
+            logits = torch.bmm(q, k.transpose(1, 2)) + cast(Tensor, self.logits)
         else:
-            logits = torch.bmm(q, k)
-        mixed = from_heads(torch.bmm(logits.softmax(-1), v), self.heads)
-        return mixed.reshape(1, -1, shape[-1])
+            logits = torch.bmm(q, k.transpose(1, 2))
+        return torch.bmm(logits.softmax(-1), v).reshape(heads, length, depth)
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from phoneward.export.recipe import Recipe
 
-REWRITES = ("tam_windows", "tam_memory", "tam_memory_encoder")
+_FOLDED = ("tam_windows", "tam_memory", "tam_memory_encoder")
+REWRITES = {"*": _FOLDED, "executorch": (*_FOLDED, "linear_norm")}
 HUB = "yunyangx/efficient-track-anything"
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,7 +98,7 @@ class EfficientTAMFamily:
 
     def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
         """Return the rewrites of a recipe, in order."""
-        return REWRITES
+        return REWRITES.get(recipe.format, REWRITES["*"])
 
     def labels(self, card: ModelCard) -> None:
         """It does not classify."""

@@ -236,7 +236,7 @@ class Memorize(nn.Module):
     def forward(self, features: Tensor, masks: Tensor, prompted: Tensor) -> Tensor:
         """Remember a frame; the mask of a prompted one counts as certain."""
         larger = cast(Tensor, self.larger)
-        logits = larger @ masks.reshape(masks.shape[2:]) @ larger.transpose(0, 1)
+        logits = larger @ (masks.reshape(masks.shape[2:]) @ larger.transpose(0, 1))
         certain = (logits > 0).to(logits.dtype)
         mask = _GAIN * _choose(prompted, certain, logits.sigmoid()) + _OFFSET
         return cast(Tensor, self.encoder(features, mask.view(1, 1, *mask.shape)))

@@ -1,0 +1,57 @@
+"""Layer norm whose means are matrix products, so that it stays inside XNNPACK.
+
+ExecuTorch 1.5's partitioner takes neither `native_layer_norm` nor a mean over the last axis of
+tokens: each would end a partition. A mean of channels is a linear layer with equal weights, of a
+map's channels a pointwise convolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from phoneward.export.models.efficienttam.layers import LayerNorm2d
+from phoneward.export.rewrites.modules import replace
+
+
+def apply(model: nn.Module) -> int:
+    """Replace every norm of tokens or of a map's channels; returns how many places there were."""
+    return replace(model, nn.LayerNorm, LinearNorm) + replace(model, LayerNorm2d, ConvNorm)
+
+
+class LinearNorm(nn.Module):
+    """`nn.LayerNorm` over the last axis of (N, L, C)."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        (channels,) = norm.normalized_shape
+        self.mean = nn.Linear(channels, 1, bias=False)
+        self.mean.weight = nn.Parameter(torch.full((1, channels), 1 / channels))
+        self.mean.requires_grad_(False)
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, L, C) to itself."""
+        centred = x - self.mean(x)
+        scale = torch.rsqrt(self.mean(centred * centred) + self.eps)
+        return centred * scale * self.weight + self.bias
+
+
+class ConvNorm(nn.Module):
+    """`LayerNorm2d` of (N, C, H, W)."""
+
+    def __init__(self, norm: LayerNorm2d) -> None:
+        super().__init__()
+        channels = norm.weight.shape[0]
+        self.mean = nn.Conv2d(channels, 1, 1, bias=False)
+        self.mean.weight = nn.Parameter(torch.full((1, channels, 1, 1), 1 / channels))
+        self.mean.requires_grad_(False)
+        self.register_buffer("weight", norm.weight.detach().view(1, -1, 1, 1))
+        self.register_buffer("bias", norm.bias.detach().view(1, -1, 1, 1))
+        self.eps = norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to itself."""
+        centred = x - self.mean(x)
+        scale = torch.rsqrt(self.mean(centred * centred) + self.eps)
+        return centred * scale * self.weight + self.bias
