@@ -21,6 +21,7 @@ from phoneward.export.reference import run
 from phoneward.export.weights import RANDOM
 from phoneward.names import ParityStatus
 from phoneward.quiet import noise_to
+from phoneward.runtime import clip as clips
 from phoneward.runtime.clip import Clip, basis_of, check_clip, track
 from phoneward.runtime.images import load_image
 from phoneward.runtime.tracker import STAGES
@@ -101,6 +102,7 @@ def make_clip(job: Job, recipe: Recipe, artifacts: Sequence[Artifact]) -> ClipPa
     parts = {
         "artifacts": {artifact.stage: artifact.sha256 for artifact in made},
         "reference": sha256_of(job.folder / REFERENCE),
+        "limits": clips.CLIP_THRESHOLDS[recipe.precision],
     }
     return job.remember(
         ClipParity, parts, play, lambda verdict: verdict.status is not ParityStatus.FAILED

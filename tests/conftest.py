@@ -171,13 +171,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def tam_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """An exported tracker: random weights, a bank of two frames, ONNX. Not to be written to."""
+    import torch
+
     from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import export_bundle
     from phoneward.export.request import make_request
 
     knobs = Knobs(memory_slots=2)
     request = make_request("efficienttam_ti_512x512", "random", (), ["onnx"], (), knobs)
-    return export_bundle(request, tmp_path_factory.mktemp("tam") / "bundle")
+    threads = torch.get_num_threads()
+    # small operations: on a busy machine several threads wait for each other ten times as long
+    torch.set_num_threads(1)
+    try:
+        return export_bundle(request, tmp_path_factory.mktemp("tam") / "bundle")
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_bundle(folder: Path) -> None:

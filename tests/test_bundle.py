@@ -14,8 +14,10 @@ from phoneward.bundle import (
     MANIFEST,
     Artifact,
     Bundle,
+    ClipParity,
     Manifest,
     Parity,
+    Price,
     Stage,
     Weights,
     sha256_of,
@@ -70,6 +72,35 @@ def bundle(tmp_path: Path) -> Bundle:
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return Bundle.open(folder)
+
+
+def test_clips_and_a_price_round_trip_and_are_in_range(bundle: Bundle) -> None:
+    clip = ClipParity(
+        format="onnx",
+        precision=Precision.FP16,
+        status=ParityStatus.OK,
+        basis="masks",
+        engine="onnxruntime",
+        frames=2,
+        ious=(1.0, 0.5),
+        min_iou=0.5,
+        mean_iou=0.75,
+        drift=-0.5,
+        relative_error=0.25,
+    )
+    price = Price(
+        knobs="3 memory slots",
+        baseline="7 memory slots",
+        random_weights=False,
+        mean_iou=0.9,
+        min_iou=0.8,
+        logit_difference=0.1,
+    )
+    manifest = bundle.manifest.model_copy(update={"clips": (clip,), "price": price})
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    for change in ({"ious": (1.1,)}, {"basis": "both"}, {"colour": 1}):
+        with pytest.raises(ValidationError, match=next(iter(change))):
+            ClipParity.model_validate({**clip.model_dump(), **change})
 
 
 def test_round_trip_keeps_every_field(bundle: Bundle) -> None:

@@ -72,6 +72,12 @@ def test_help_is_quick_and_imports_no_torch(tmp_path: Path) -> None:
         (("export", "mobilevit_s", "--format", "caffe"), "unknown format 'caffe'; known: core"),
         (("export", "mobilevit_s"), "at least one --device or --format"),
         (("export", "mobilevit_s", "--format", "onnx", "--weights", "no.pt"), "no such file"),
+        (("export", "mobilevit_s", "--format", "onnx", "--memory-slots", "3"), "remembers nothing"),
+        (("export", "efficienttam_ti", "--format", "onnx", "--memory-slots", "17"), "1 to 16"),
+        (
+            ("export", "efficienttam_ti", "--format", "onnx", "--weights", "efficienttam_ti_1.pt"),
+            "bear the name of efficienttam_ti_1, not of efficienttam_ti",
+        ),
         (("verify", "nowhere"), "is not a bundle"),
         (("run", "nowhere", "x.jpg"), "is not a bundle"),
         (("devices", "nokia"), "unknown device"),
@@ -154,7 +160,9 @@ def test_export_json_has_every_figure(bundle: Path) -> None:
     result = run(
         "export", "mobilenetv3_small_100", *ONNX_ONLY, "-o", "json", "--json", cwd=bundle.parent
     )
-    (artifact,) = json.loads(result.stdout)["artifacts"]
+    report = json.loads(result.stdout)
+    assert (report["clips"], report["price"], report["error"]) == ([], None, None)
+    (artifact,) = report["artifacts"]
     assert (artifact["stage"], artifact["format"], artifact["precision"]) == (
         "classify",
         "onnx",

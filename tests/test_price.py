@@ -1,0 +1,103 @@
+"""What knobs cost is measured against the model without them, and said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phoneward.apps.cli.report import price_line
+from phoneward.bundle import Bundle, Price
+from phoneward.export.price import Side, price_of
+from phoneward.runtime.parity import Reference
+
+LOGITS = np.linspace(-1, 1, 3 * 16, dtype=np.float32).reshape(3, 4, 4)
+CONSTANTS = {"memory_slots": 7, "pooling": "none", "pointer_slots": 16}
+
+
+def side(logits: np.ndarray, **constants: int | str) -> Side:  # type: ignore[type-arg]
+    arrays = {
+        "clip/frames": np.zeros((len(logits), 4, 4, 3), np.uint8),
+        "clip/point": np.zeros(2, np.float32),
+        "clip/logits": logits,
+    }
+    return Side({**CONSTANTS, **constants}, Reference(arrays), Path(), None)
+
+
+def test_the_masks_are_compared_with_the_full_models() -> None:
+    same = price_of(side(LOGITS), side(LOGITS), random_weights=False, threads=1)
+    assert (same.mean_iou, same.min_iou, same.logit_difference) == (1, 1, 0)
+    assert (same.engine, same.milliseconds, same.baseline_milliseconds) == (None, None, None)
+    other = LOGITS.copy()
+    other[2] = -1  # the object is lost on one of three frames
+    lost = price_of(side(other, pointer_slots=0), side(LOGITS), random_weights=True, threads=1)
+    assert lost.min_iou == 0
+    assert lost.mean_iou == pytest.approx(2 / 3)
+    assert lost.logit_difference == pytest.approx(2 / np.ptp(LOGITS[2]), rel=1e-5)
+    assert lost.knobs == "7 memory slots, no pooling, no object pointers"
+    assert lost.random_weights
+
+
+def test_an_export_with_knobs_says_what_they_cost_and_gain(tam_bundle: Bundle) -> None:
+    price = tam_bundle.manifest.price
+    assert price is not None
+    assert price.random_weights
+    assert price.knobs == "2 memory slots, no pooling, object pointers"
+    assert price.baseline == "7 memory slots, no pooling, object pointers"
+    assert 0 < price.min_iou <= price.mean_iou < 1
+    assert 0 < price.logit_difference < 2
+    assert (price.format, price.precision, price.engine) == ("onnx", "fp32", "onnxruntime")
+    assert (price.threads, price.cached) == (2, False)
+    assert price.rounds is not None
+    assert 3 <= price.rounds <= 9
+    assert price.milliseconds is not None
+    assert price.baseline_milliseconds is not None
+    # a bank of two frames instead of seven: a third of the keys
+    assert 0 < price.milliseconds < price.baseline_milliseconds
+    assert not list(tam_bundle.path.glob("baseline*"))
+
+
+def test_the_host_is_told_what_the_bank_is(tam_bundle: Bundle) -> None:
+    assert tam_bundle.manifest.constants == {
+        "image_size": 512,
+        "memory_slots": 2,
+        "pointer_slots": 16,
+        "point_slots": 16,
+        "memory_channels": 64,
+        "pooling": "none",
+    }
+
+
+def test_the_price_is_one_line() -> None:
+    price = Price(
+        knobs="3 memory slots",
+        baseline="7 memory slots",
+        random_weights=True,
+        mean_iou=0.9514,
+        min_iou=0.9,
+        logit_difference=0.16,
+    )
+    assert price_line(price) == (
+        "3 memory slots instead of 7 memory slots: mask IoU 0.951 (least 0.900) with the full "
+        "model's, logits off by 1.6e-01 of their range; random weights, whose masks are noise; "
+        "no engine here to time them"
+    )
+    timed = price.model_copy(
+        update={
+            "random_weights": False,
+            "milliseconds": 40.0,
+            "baseline_milliseconds": 80.0,
+            "engine": "litert",
+            "format": "tflite",
+            "precision": "fp16",
+            "threads": 2,
+            "rounds": 9,
+        }
+    )
+    line = price_line(timed)
+    assert "noise" not in line
+    assert line.endswith(
+        "propagate takes 40.0 ms instead of 80.0 ms "
+        "(0.50x; litert, tflite-fp16, 2 threads, median of 9)"
+    )
