@@ -187,8 +187,9 @@ def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 def _stability(logits: Tensor) -> Tensor:
     """(1, 1) of 0 and 1: is the mask's area nearly the same at two thresholds?"""
-    inner = (logits > _STABILITY_MARGIN).to(logits.dtype).sum((2, 3))
-    outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).sum((2, 3))
+    # shares, not counts: half precision holds no count of pixels
+    inner = (logits > _STABILITY_MARGIN).to(logits.dtype).mean((2, 3))
+    outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).mean((2, 3))
     return (inner >= _STABLE * outer).to(logits.dtype)
 
 
