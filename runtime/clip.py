@@ -49,7 +49,8 @@ class ClipThresholds:
 
 CLIP_THRESHOLDS: Mapping[Precision, ClipThresholds] = {
     Precision.FP32: ClipThresholds(min_iou=0.99, relative_error=1e-3),
-    Precision.FP16: ClipThresholds(min_iou=0.9, relative_error=5e-2),
+    # half precision throughout is 3e-3 off; memories one frame too old are 1.6e-2 off
+    Precision.FP16: ClipThresholds(min_iou=0.9, relative_error=1e-2),
 }
 
 

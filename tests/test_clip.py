@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +40,16 @@ from phoneward.runtime.clip import (
     judge,
     logit_difference,
     mask_ious,
+    track,
 )
+from phoneward.runtime.engines import open_session
 from phoneward.runtime.parity import Reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from phoneward.runtime.engines.session import Session
+    from phoneward.spec import TensorSpec
 
 LOGITS = np.random.default_rng(3).normal(size=(6, 8, 8)).astype(np.float32)
 SOME = arrays(np.float32, (4, 5, 5), elements=st.floats(-9, 9, width=32))
@@ -106,7 +114,7 @@ def test_one_bad_frame_fails_the_masks() -> None:
 
 def test_thresholds_are_those_that_were_agreed() -> None:
     limits = {p: (t.min_iou, t.relative_error) for p, t in CLIP_THRESHOLDS.items()}
-    assert limits == {Precision.FP32: (0.99, 1e-3), Precision.FP16: (0.9, 5e-2)}
+    assert limits == {Precision.FP32: (0.99, 1e-3), Precision.FP16: (0.9, 1e-2)}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +201,54 @@ def test_what_is_remembered_wrongly_is_found(copy: Bundle, short: Clip) -> None:
     found = play(copy, short)
     assert found.status is ParityStatus.FAILED
     assert "mask logits: relative error" in (found.reason or "")
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A session that is told something else than its host says."""
+
+    session: Session
+    changes: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    tensor: str
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self.session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.session.outputs
+
+    def __call__(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self.session({**tensors, self.tensor: self.changes(tensors[self.tensor])})
+
+
+@pytest.mark.parametrize(
+    ("stage", "tensor", "changes"),
+    [
+        ("propagate", "memory_age", lambda age: np.where(age > 0, age + 1, age)),
+        ("memorize", "prompted", np.zeros_like),
+    ],
+    ids=["memories one frame too old", "the prompted mask is not certain"],
+)
+def test_a_small_mistake_is_larger_than_half_precisions(
+    tam_bundle: Bundle,
+    short: Clip,
+    stage: str,
+    tensor: str,
+    changes: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> None:
+    with ExitStack() as opened:
+        sessions = {
+            a.stage: opened.enter_context(
+                open_session("onnxruntime", tam_bundle.file(a), a.inputs, a.outputs, 2)
+            )
+            for a in tam_bundle.manifest.artifacts
+        }
+        wrong = {**sessions, stage: Spoiled(sessions[stage], changes, tensor)}
+        logits = track(wrong, short.frames, short.point)
+    judged = judge(verdict("logits", Precision.FP16), short.logits, logits)
+    assert judged.status is ParityStatus.FAILED
 
 
 def test_other_answers_of_pytorch_are_found_by_verify(
