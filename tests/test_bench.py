@@ -63,10 +63,14 @@ def measurement(one: Subject, number: int, *milliseconds: float) -> Measurement:
 # turns
 
 
+def by_model(one: Subject) -> str:
+    return one.model
+
+
 def test_rounds_alternate_the_order_and_keep_pairs_together() -> None:
     pairs = [subject("x", "ours"), subject("x", "naive"), subject("y", "ours")]
     other = subject("x", "ours", model="b")
-    groups = list(schedule([*pairs, other], 3))
+    groups = list(schedule([*pairs, other], 3, by_model))
     assert groups == [
         [(0, one) for one in pairs],
         [(0, other)],
@@ -84,7 +88,9 @@ def test_rounds_alternate_the_order_and_keep_pairs_together() -> None:
 def test_every_subject_has_one_turn_in_every_round(names: list[tuple[str, str]], n: int) -> None:
     subjects = [subject(engine, "ours", model) for model, engine in names]
     taken: list[tuple[int, Subject]] = []
-    take_turns(schedule(subjects, n), lambda number, one: taken.append((number, one)), None)
+    take_turns(
+        schedule(subjects, n, by_model), lambda number, one: taken.append((number, one)), None
+    )
     assert sorted(taken, key=str) == sorted(((r, s) for r in range(n) for s in subjects), key=str)
     assert [number for number, _ in taken] == sorted(number for number, _ in taken)
 
@@ -101,7 +107,7 @@ def test_a_round_holds_the_lock(tmp_path: Path) -> None:
             refused.append(one)
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    take_turns(schedule([subject("x", "ours")], 1), measure, lock)
+    take_turns(schedule([subject("x", "ours")], 1, by_model), measure, lock)
     assert refused
     with lock.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -437,7 +443,9 @@ def test_unknown_names_are_answered_with_the_known_ones(
 ) -> None:
     out = ["--work", str(tmp_path / "w"), "-o", str(tmp_path / "o.md")]
     assert main(["--models", "nonesuch", *out]) == 2
-    assert "unknown model 'nonesuch'; known: efficientformer_l1" in capsys.readouterr().err
+    assert re.search(r"unknown model 'nonesuch'; known: .*mobilevit_s,", capsys.readouterr().err)
+    assert main(["--models", "efficienttam_ti", *out]) == 2
+    assert "unknown classifier 'efficienttam_ti'; known: effi" in capsys.readouterr().err
     assert main(["--engines", "coreml", *out]) == 2
     assert "known: executorch, litert, onnxruntime, pytorch" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ standard output and error; those two go to a log.
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from phoneward.spec import Spec
 
 J = TypeVar("J", bound=Spec)
 A = TypeVar("A", bound=Spec)
+_RECORD = "record.json"
 _LONGEST_S = 3600
 _LONGEST_LINE = 200
 
@@ -58,6 +60,23 @@ def run_child(module: str, job: Spec, answer: type[A], scratch: Path) -> A:
     if done.returncode != 0 or not text:
         raise ChildError(_how_it_ended(done.returncode, log))
     return answer.model_validate_json(text)
+
+
+def kept(module: str, job: Spec, answer: type[A], folder: Path, stale: str) -> A:
+    """Return what a child put into `folder` earlier, or run it on a job that fills the folder.
+
+    Folders beside it that match `stale` hold what older code made, and are removed first. Raises
+    `ChildError`.
+    """
+    record = folder / _RECORD
+    if record.exists():
+        return answer.model_validate_json(record.read_text(encoding="utf-8"))
+    for old in folder.parent.glob(stale):
+        shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(parents=True)
+    made = run_child(module, job, answer, folder / module)
+    record.write_text(made.model_dump_json(), encoding="utf-8")
+    return made
 
 
 def serve(job_type: type[J], work: Callable[[J], Spec]) -> None:

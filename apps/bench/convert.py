@@ -22,7 +22,7 @@ TENSOR = "input.npy"
 ANSWER = "pytorch.npy"
 
 # imported before the clock starts: an import can take longer than the conversion
-_PACKAGES = {
+PACKAGES = {
     "executorch": (
         "executorch.exir",
         "executorch.backends.xnnpack.partition.xnnpack_partitioner",
@@ -41,7 +41,7 @@ def convert(job: ConvertJob) -> Conversion:
         ConversionError: the vendor refused.
         ParityError: ours is not what PyTorch computes.
     """
-    for package in _PACKAGES[job.format]:
+    for package in PACKAGES[job.format]:
         importlib.import_module(package)
     return _ours(job) if job.variant == "ours" else _naive(job)
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from phoneward.apps.bench.records import EAGER, Agreement, Conversion, Profile, Results, Subject
+from phoneward.apps.bench.records import (
+    EAGER,
+    Agreement,
+    Conversion,
+    Machine,
+    Profile,
+    Results,
+    Subject,
+)
 from phoneward.apps.bench.stats import Series, fastest_naive, paired_ratio, series
 from phoneward.names import Precision
 from phoneward.runtime.parity import THRESHOLDS
@@ -45,7 +53,7 @@ def render(results: Results) -> str:
             target=TARGET,
             wrong=_WRONG,
         ),
-        _machine(results),
+        provenance(results.machine, results.date, results.command),
         "## Latency\n\n" + _latency(results, table),
         "## Targets\n\n" + _targets(results, table),
         "## Conversion\n\n" + _conversions(results),
@@ -92,13 +100,13 @@ def _ours(table: Iterable[Subject]) -> list[Subject]:
     return [subject for subject in table if subject.variant == "ours"]
 
 
-def _machine(results: Results) -> str:
-    m = results.machine
-    versions = ", ".join(f"{name} {version}" for name, version in m.versions.items())
+def provenance(machine: Machine, date: str, command: str) -> str:
+    """Say where, when and with what the figures of a page were taken."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
-        f"- Measured on {results.date}: {m.cpu}, {m.cores} cores, {m.system}\n"
+        f"- Measured on {date}: {machine.cpu}, {machine.cores} cores, {machine.system}\n"
         f"- Packages: {versions}\n"
-        f"- Command: `{results.command}`\n"
+        f"- Command: `{command}`\n"
     )
 
 

@@ -166,7 +166,7 @@ class Results(Spec):
     profiles: tuple[Profile, ...] = ()
 
 
-def to_json(results: Results) -> str:
+def to_json(results: Spec) -> str:
     """The results as JSON with one record a line, so that differences can be read."""
     lines = []
     for key, value in results.model_dump(mode="json").items():

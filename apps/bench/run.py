@@ -89,7 +89,8 @@ class Bench:
                 return
             self.measurements.append(Measurement(subject=subject, round=number, timing=timing))
 
-        take_turns(schedule(subjects, self.plan.rounds), one, self.plan.lock)
+        groups = schedule(subjects, self.plan.rounds, lambda subject: subject.model)
+        take_turns(groups, one, self.plan.lock)
 
     def results(self, command: str) -> Results:
         """Gather everything; profiles all of ours if the plan says so, else those that missed."""

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from phoneward.apps.bench.records import Subject
-
-Turn = tuple[int, Subject]
+S = TypeVar("S")
 
 
-def schedule(subjects: Sequence[Subject], rounds: int) -> Iterator[list[Turn]]:
-    """Yield groups of turns that belong together: one round of one model each.
+def schedule(
+    subjects: Sequence[S], rounds: int, group: Callable[[S], Hashable]
+) -> Iterator[list[tuple[int, S]]]:
+    """Yield the turns that belong together: one round of one group, such as a model's, each.
 
     Within a group the subjects keep their order in even rounds and reverse it in odd ones, so
     that neither of a pair is always first. Rounds are the outer loop: a slow spell of the
-    machine hits one round of every model rather than every round of one.
+    machine hits one round of every group rather than every round of one.
     """
-    models = list(dict.fromkeys(subject.model for subject in subjects))
+    groups: dict[Hashable, list[S]] = {}
+    for subject in subjects:
+        groups.setdefault(group(subject), []).append(subject)
     for number in range(rounds):
-        for model in models:
-            group = [subject for subject in subjects if subject.model == model]
-            yield [(number, subject) for subject in (group[::-1] if number % 2 else group)]
+        for members in groups.values():
+            yield [(number, subject) for subject in (members[::-1] if number % 2 else members)]
 
 
 def take_turns(
-    groups: Iterator[list[Turn]], measure: Callable[[int, Subject], None], lock: Path | None
+    groups: Iterator[list[tuple[int, S]]], measure: Callable[[int, S], None], lock: Path | None
 ) -> None:
     """Measure one subject after the other, holding the lock during each group."""
     for group in groups:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from phoneward.apps.bench.child import run_child
+from phoneward.apps.bench.child import kept, run_child
 from phoneward.apps.bench.convert import ANSWER, TENSOR
 from phoneward.apps.bench.machine import DISTRIBUTIONS
 from phoneward.apps.bench.records import (
@@ -30,7 +29,6 @@ from phoneward.runtime.engines import format_of
 from phoneward.runtime.parity import compare
 from phoneward.spec import TensorSpec
 
-_RECORD = "record.json"
 # what decides the bytes of a naive file, so that work on the export leaves those files alone
 _NAIVE_CODE = (
     ("phoneward.apps.bench", "naive.py"),
@@ -49,12 +47,6 @@ class Workshop:
     def convert(self, model: str, format_name: str, variant: Variant) -> Conversion:
         """Convert in a child process unless that is done already; raises `ChildError`."""
         folder = self._folder(model, format_name, variant)
-        record = folder / _RECORD
-        if record.exists():
-            return Conversion.model_validate_json(record.read_text(encoding="utf-8"))
-        for stale in folder.parent.glob(f"{format_name}-{variant}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        folder.mkdir(parents=True)
         job = ConvertJob(
             model=model,
             format=format_name,
@@ -62,9 +54,7 @@ class Workshop:
             folder=str(folder),
             threads=self.threads,
         )
-        made = run_child("convert", job, Conversion, folder / "convert")
-        record.write_text(made.model_dump_json(), encoding="utf-8")
-        return made
+        return kept("convert", job, Conversion, folder, f"{format_name}-{variant}-*")
 
     def time(self, subject: Subject, runs: int) -> Timing:
         """Time a converted subject in a child process; raises `ChildError`."""
