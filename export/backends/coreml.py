@@ -99,7 +99,8 @@ def _input(ct: Any, stage: Stage, index: int) -> Any:
     spec = stage.inputs[index]
     if stage.image is not None and spec.layout == "NCHW":
         return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
-    return ct.TensorType(name=spec.name, shape=spec.shape)
+    # without a type it would follow the precision of the program
+    return ct.TensorType(name=spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype).type)
 
 
 def _outputs(ct: Any, stage: Stage, *, classifier: bool) -> list[Any]:

@@ -114,7 +114,7 @@ def resize_matrix(to: int, size: int, *, antialias: bool) -> Tensor:
 
 def one_hot(values: Tensor, first: int, count: int) -> Tensor:
     """Compare (1, N) whole numbers with first, first + 1, ...: (1, N, count) of 0 and 1."""
-    wanted = torch.arange(first, first + count, dtype=torch.float32)
+    wanted = torch.arange(first, first + count, dtype=values.dtype)
     return torch.relu(1 - (values.unsqueeze(-1) - wanted).abs())
 
 

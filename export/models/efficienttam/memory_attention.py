@@ -113,7 +113,7 @@ class CrossAttention(Projections):
             pooled_keys = pooled_keys + log
         alone = torch.relu(2 - valid.sum(1)).view(1, 1, 1)
         length = max(tokens, each * self.variant.slots)
-        kept = torch.zeros(1, 1, length)
+        kept = torch.zeros(1, 1, length, dtype=keys.dtype)
         kept[..., tokens:] = EMPTY
         return (
             _blend(alone, _padded(keys[:, :tokens], length), _padded(pooled_keys, length)),
@@ -137,7 +137,7 @@ def _padded(x: Tensor, length: int, value: float = 0.0) -> Tensor:
     axis = 2 if x.shape[1] == 1 else 1
     shape = list(x.shape)
     shape[axis] = length - shape[axis]
-    return torch.cat((x, torch.full(shape, value)), dim=axis) if shape[axis] else x
+    return torch.cat((x, torch.full(shape, value, dtype=x.dtype)), dim=axis) if shape[axis] else x
 
 
 class Layer(nn.Module):

@@ -145,13 +145,13 @@ class Prompt(nn.Module):
     ) -> tuple[Candidates, Tensor]:
         """Return the candidates, and 1 or 0 (1, 1): at most one real point?"""
         initial, has_mask, has_previous = switches
-        end = torch.full((1, 1), -1.0)
+        end = torch.full((1, 1), -1.0, dtype=labels.dtype)
         labels = torch.cat((labels, end), dim=1)
-        points = torch.cat((points, torch.zeros(1, 1, 2)), dim=1)
+        points = torch.cat((points, torch.zeros(1, 1, 2, dtype=points.dtype)), dim=1)
         tokens = self.encoder.embed_points(points, labels, self.image)
         tokens = torch.cat((self.decoder.own_tokens(), tokens), dim=1)
         unused = (labels == _UNUSED).to(tokens.dtype) * EMPTY
-        bias = torch.cat((torch.zeros(1, OWN_TOKENS), unused), dim=1)
+        bias = torch.cat((torch.zeros(1, OWN_TOKENS, dtype=unused.dtype), unused), dim=1)
         known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * has_previous.view(1, 1, 1, 1)
         shown = self.mask_downsample(mask) * has_mask.view(1, 1, 1, 1)
         dense = _choose(
@@ -175,7 +175,7 @@ class Prompt(nn.Module):
         seen = (mask.amax((2, 3)) > 0).to(mask.dtype)
         return (
             _choose(has_mask.view(1, 1, 1, 1), small, masks),
-            _choose(has_mask, torch.ones(1, 1), iou),
+            _choose(has_mask, torch.ones(1, 1, dtype=iou.dtype), iou),
             _choose(has_mask, _GAIN * seen + _OFFSET, score),
             _choose(has_mask, self.heads.seen_pointer(pointer, seen), pointer),
         )
