@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoneward.apps.bench import bystanders, tam_page, tam_run
+from phoneward.apps.bench import bystanders, tam_keys, tam_page, tam_run
 from phoneward.apps.bench.bystanders import with_bystanders
 from phoneward.apps.bench.child import run_child
 from phoneward.apps.bench.efficienttam import main
@@ -17,6 +17,7 @@ from phoneward.apps.bench.records import Machine, to_json
 from phoneward.apps.bench.stats import Series
 from phoneward.apps.bench.tam_prepare import flat, full_bank
 from phoneward.apps.bench.tam_records import (
+    ATTENDS,
     FRAME,
     StageAgreement,
     StageFailure,
@@ -33,6 +34,7 @@ from phoneward.apps.bench.tam_run import StageBench, StagePlan, StageShop
 from phoneward.apps.bench.tam_stats import TRACKED, operations, peaks, stage_series
 from phoneward.apps.bench.tam_worker import take_turns
 from phoneward.bundle import Bundle, Delegation
+from tests.efficienttam_stages import small_stages
 
 MODEL = "efficienttam_ti_512x512"
 MACHINE = Machine(cpu="a processor", cores=2, system="a system", versions={"torch": "2.9"})
@@ -261,7 +263,39 @@ def test_records_survive_their_file() -> None:
     assert TamResults.model_validate_json(to_json(recorded())) == recorded()
 
 
+def test_the_page_says_what_a_cache_would_save() -> None:
+    results = recorded()
+    assert "What was not kept" not in tam_page.render(results)
+    more = [
+        measurement(subject("litert"), n, attend_projected=[10.0 + n], attend_given=[8.0 + 2 * n])
+        for n in range(3)
+    ]
+    results = results.model_copy(update={"measurements": (*results.measurements, *more)})
+    text = tam_page.render(results)
+    row = section(text, "What was not kept")[-1]
+    assert row == ["litert", "11.0 / 10.0", "10.0 / 8.0", "1.0", "0.91"]
+    assert "16 times as large" in text
+
+
 # real stages
+
+
+def test_keys_that_are_given_are_those_that_are_projected() -> None:
+    stages = small_stages()
+    generator = np.random.default_rng(0)
+    given = {
+        spec.name: generator.standard_normal(spec.shape).astype(np.float32)
+        for spec in stages["propagate"].inputs
+    }
+    given["memory_age"] = np.array([[0, 1, 2, 3, -1, -1, -1]], np.float32)
+    given["pointer_valid"] = np.arange(16, dtype=np.float32)[None] // 8
+    inputs, answers = tam_keys.tensors(stages["propagate"].module, given)
+    projected, keys = (answers[name]["attended"] for name in ATTENDS)
+    assert np.abs(projected - keys).max() < 1e-5 * np.ptp(projected)
+    for name, (_, stage) in tam_keys.graphs(stages["propagate"].module).items():
+        assert {spec.name: spec.shape for spec in stage.inputs} == {
+            key: tensor.shape for key, tensor in inputs[name].items()
+        }
 
 
 def test_a_bundle_is_timed_and_answers_as_pytorch(tam_bundle: Bundle, tmp_path: Path) -> None:

@@ -6,14 +6,23 @@ import importlib
 import itertools
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phoneward import __version__
 from phoneward.apps.bench.child import serve
 from phoneward.apps.bench.convert import PACKAGES
 from phoneward.apps.bench.tam_prepare import build
-from phoneward.apps.bench.tam_records import ConvertStages, StageFile, StageSet, knobs_of
+from phoneward.apps.bench.tam_records import ATTENDS, ConvertStages, StageFile, StageSet, knobs_of
 from phoneward.bundle import size_of
+from phoneward.export.models import find
 from phoneward.names import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from phoneward.bundle import Stage
 
 BUNDLE = "bundle"
 
@@ -27,10 +36,17 @@ def convert(job: ConvertStages) -> StageSet:
     """
     for package in PACKAGES[job.format]:
         importlib.import_module(package)
-    return _rewritten(job) if job.form == "rewritten" else _plain(job)
+    if job.form == "plain":
+        card, modules = build(job.model, job.bank)
+        return _lowered(job, {s.name: (modules[s.name], s) for s in card.stages})
+    if job.stages == ATTENDS:
+        from phoneward.apps.bench import tam_keys
+
+        return _lowered(job, tam_keys.graphs(build(job.model, job.bank)[1]["propagate"]))
+    return _bundle(job)
 
 
-def _rewritten(job: ConvertStages) -> StageSet:
+def _bundle(job: ConvertStages) -> StageSet:
     from phoneward.export.pipeline import Options, export_bundle
     from phoneward.export.request import make_request
 
@@ -60,18 +76,17 @@ def _rewritten(job: ConvertStages) -> StageSet:
     return StageSet(bank=job.bank, form=job.form, format=job.format, files=files)
 
 
-def _plain(job: ConvertStages) -> StageSet:
-    """Stages as they are built, through the same converters with the same settings."""
+def _lowered(job: ConvertStages, graphs: Mapping[str, tuple[nn.Module, Stage]]) -> StageSet:
+    """Modules as they are, through the same converters with the same settings."""
     from phoneward.export.backends import BACKENDS, About, Graph
     from phoneward.export.recipe import Recipe
 
-    card, modules = build(job.model, job.bank)
     backend = BACKENDS.get(job.format)
-    about = About(card.name, "plain stages", card.licence, __version__)
+    about = About(job.model, "to be timed", find(job.model)[0].licence, __version__)
     files = []
-    for stage in [stage for stage in card.stages if stage.name in job.stages]:
+    for module, stage in (graphs[name] for name in job.stages):
         out = Path(job.folder) / f"{stage.name}{backend.suffix}"
-        graph = Graph(modules[stage.name], stage, about)
+        graph = Graph(module, stage, about)
         started = time.perf_counter()
         # what a converter raises ends this process, and its last line is the answer
         lowered = backend.lower(graph, Recipe(job.format), out)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 from phoneward.apps.bench.page import markdown_table, provenance
 from phoneward.apps.bench.records import EAGER
 from phoneward.apps.bench.stats import Series, paired_ratio
 from phoneward.apps.bench.tam_records import (
+    ATTENDS,
     FRAME,
     MATMUL,
     PROMPT,
@@ -20,9 +23,15 @@ from phoneward.apps.bench.tam_stats import (
     stage_series,
     tracked,
 )
-from phoneward.export.models.efficienttam.variants import POINTER_SLOTS, VARIANTS
+from phoneward.export.models.efficienttam.variants import (
+    CHANNELS,
+    MEMORY_CHANNELS,
+    POINTER_SLOTS,
+    VARIANTS,
+)
 
 TARGETS_MS = {"exact": 540.0, "pooled": 350.0}
+LAYERS = 4
 SPREAD = 1.3
 """What any engine may take, of the fastest one's time for an exact frame."""
 
@@ -42,6 +51,15 @@ milliseconds, `typical / best`: the median of all rounds' medians, and the lowes
 round. Ratios are formed within rounds, and the middle one is quoted. Eager PyTorch runs the \
 stages as the model is built, before any rewrite, on the same inputs. The weights are random, from \
 a fixed seed: the time does not depend on them. These are not phone latencies.
+"""
+
+_KEYS = """\
+A remembered frame's keys could be kept as they are projected, instead of projecting them again at \
+every frame. One of the memory's cross-attentions, with its keys projected from the bank as in \
+`propagate`, and with all keys given, copies of the inputs included. That is more than a cache \
+could save, for a frame's age is in its keys. With {channels} channels for each of {layers} layers \
+instead of {memory}, it would make the bank {times} times as large, and is not done.
+
 """
 
 
@@ -66,6 +84,8 @@ def render(results: TamResults) -> str:
     ]
     if any(_is_plain_file(subject) for subject, _ in table):
         parts.append("## What the rewrites save\n\n" + _savings(results, table))
+    if any(name in ATTENDS for _, name in table):
+        parts.append("## What was not kept\n\n" + _keys(table))
     parts.append("## Files\n\n" + _files(results))
     return "\n".join(parts)
 
@@ -182,6 +202,25 @@ def _savings(results: TamResults, table: Table) -> str:
         "converters with the same settings. The rewrites change no answer beyond rounding.\n\n"
         + markdown_table((*head, "plain GFLOP", "rewritten GFLOP"), rows)
     )
+
+
+def _keys(table: Table) -> str:
+    rows = []
+    for subject in dict.fromkeys(s for s, name in table if name in ATTENDS):
+        projected, given = (table.get((subject, name)) for name in ATTENDS)
+        if projected is None or given is None:
+            continue
+        common = projected.medians.keys() & given.medians.keys()
+        saved = statistics.median(projected.medians[r] - given.medians[r] for r in common)
+        ratio = _ratio(paired_ratio(given, projected))
+        rows.append((subject.engine, _times(projected), _times(given), f"{saved:.1f}", ratio))
+    head = ("engine", "keys projected", "keys given", "saved ms a layer", "given / projected")
+    return _KEYS.format(
+        channels=CHANNELS,
+        layers=LAYERS,
+        memory=MEMORY_CHANNELS,
+        times=LAYERS * CHANNELS // MEMORY_CHANNELS,
+    ) + markdown_table(head, rows)
 
 
 def _files(results: TamResults) -> str:

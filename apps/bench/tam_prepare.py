@@ -36,10 +36,15 @@ _UNUSED_LABEL = -2
 
 def prepare(job: PrepareJob) -> Prepared:
     """Fill `job.folder` with `tensors.npz` and `pytorch.npz`; count the operations."""
+    from phoneward.apps.bench import tam_keys
+
     card, modules = build(job.model, job.bank)
     inputs = full_bank(card, modules)
     answers = {stage.name: _run(card, modules, stage.name, inputs) for stage in card.stages}
     folder = Path(job.folder)
+    if job.bank == "exact":
+        more, their_answers = tam_keys.tensors(modules["propagate"], inputs["propagate"])
+        inputs, answers = inputs | more, answers | their_answers
     np.savez(folder / TENSORS, allow_pickle=False, **flat(inputs))
     np.savez(folder / ANSWERS, allow_pickle=False, **flat(answers))
     return Prepared(work=tuple(_count(job.bank, card, modules, inputs)))

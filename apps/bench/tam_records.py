@@ -15,6 +15,8 @@ Bank = Literal["exact", "pooled"]
 Form = Literal["plain", "rewritten"]
 MATMUL = "torch.mm"
 PROMPT = "prompt"
+ATTENDS = ("attend_projected", "attend_given")
+"""One cross-attention with its keys projected, and with all keys given (`tam_keys`)."""
 FRAME = ("encode", "propagate", "memorize")
 """The stages of a tracked frame, in the order in which a host runs them."""
 

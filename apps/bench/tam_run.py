@@ -18,6 +18,7 @@ from phoneward.apps.bench.records import EAGER
 from phoneward.apps.bench.run import Progress
 from phoneward.apps.bench.tam_prepare import ANSWERS, TENSORS
 from phoneward.apps.bench.tam_records import (
+    ATTENDS,
     FRAME,
     MATMUL,
     Bank,
@@ -48,7 +49,7 @@ CALM = 0.1
 """Cores that others may keep busy while something is timed."""
 _TRIES = 3
 # what decides what is in the work folder, besides the export
-_CODE = ("tam_prepare.py", "tam_convert.py")
+_CODE = ("tam_prepare.py", "tam_convert.py", "tam_keys.py")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class StageShop:
     def convert(self, subject: StageSubject, stages: tuple[str, ...]) -> StageSet:
         """Convert stages unless that is done already; raises `ChildError`."""
         format_name = format_of(subject.engine)
-        what = f"{format_name}-{'rewritten' if subject.form == 'rewritten' else '-'.join(stages)}"
+        what = f"{format_name}-{subject.form}-{stages[0]}"
         folder = self._folder(subject.bank, what)
         job = ConvertStages(
             model=self.plan.model,
@@ -223,16 +224,19 @@ class StageBench:
         return wanted
 
     def _convert(self, subject: StageSubject) -> bool:
-        """Rewritten stages succeed or fail as one; of plain ones those count that succeed."""
+        """Rewritten stages succeed or fail as one; of others those count that succeed."""
         names = tuple(stage.name for stage in find(self.plan.model)[0].stages)
+        portions: list[tuple[str, ...]]
         portions = [names] if subject.form == "rewritten" else [(name,) for name in FRAME]
+        if (subject.bank, subject.form) == ("exact", "rewritten"):
+            portions.append(ATTENDS)
         made = []
         for portion in portions:
             try:
                 with held(self.plan.lock, exclusive=False):
                     made.append(self.shop.convert(subject, portion))
             except ChildError as error:
-                self._fail(subject, f"{portion[0] if len(portion) == 1 else 'bundle'}: {error}")
+                self._fail(subject, f"{', '.join(portion)}: {error}")
         if made:
             files = tuple(file for one in made for file in one.files)
             self.sets[subject] = made[0].model_copy(update={"files": files})

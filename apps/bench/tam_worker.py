@@ -44,17 +44,17 @@ def measure(job: TimeStages) -> StageTiming:
 
 
 def take_turns(runs: Mapping[str, Callable[[], object]], count: int) -> dict[str, tuple[int, ...]]:
-    """Run a frame's stages one after another, `count` times, then each other one as often.
+    """Run a frame's stages one after another, `count` times, then all others in the same way.
 
     Returns the durations in nanoseconds by name.
     """
     samples: dict[str, tuple[int, ...]] = dict.fromkeys(runs, ())
     frame = [name for name in FRAME if name in runs]
-    for _ in range(count):
-        for name in frame:
-            samples[name] += sample(runs[name], 1)
-    for name in runs.keys() - set(frame):
-        samples[name] = sample(runs[name], count)
+    others = [name for name in runs if name not in FRAME]
+    for names in (frame, others):
+        for _ in range(count):
+            for name in names:
+                samples[name] += sample(runs[name], 1)
     return samples
 
 
