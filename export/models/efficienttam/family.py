@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from phoneward.export.recipe import Recipe
 
 _FOLDED = ("tam_windows", "tam_memory", "tam_memory_encoder")
-REWRITES = {"*": _FOLDED, "executorch": (*_FOLDED, "linear_norm")}
+REWRITES = {
+    "*": _FOLDED,
+    "executorch": (*_FOLDED, "linear_norm"),
+    "executorch-fp16": (*_FOLDED, "linear_norm", "half_activations"),
+}
 HUB = "yunyangx/efficient-track-anything"
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -98,7 +102,7 @@ class EfficientTAMFamily:
 
     def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
         """Return the rewrites of a recipe, in order."""
-        return REWRITES.get(recipe.format, REWRITES["*"])
+        return REWRITES.get(str(recipe), REWRITES.get(recipe.format, REWRITES["*"]))
 
     def labels(self, card: ModelCard) -> None:
         """It does not classify."""
