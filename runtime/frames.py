@@ -91,10 +91,11 @@ class Frames:
 
 
 def open_frames(source: Path | str, *, rate: float = ASSUMED_RATE) -> Frames:
-    """Open a video file, a folder of jpg, png and webp images, or `camera:N`.
+    """Open a video file, a folder of jpg, png and webp images, one such image, or `camera:N`.
 
     Images come in natural order of their names (`2.png` before `10.png`), `rate` of them a
-    second. A video's rotation is applied; its pixels are not stretched to be square.
+    second, upright as their EXIF says. A video's rotation is applied; its pixels are not stretched
+    to be square.
 
     Every frame that is whole is handed out before an error is raised.
 
@@ -113,6 +114,8 @@ def open_frames(source: Path | str, *, rate: float = ASSUMED_RATE) -> Frames:
         return _open_folder(path, rate)
     if not path.exists():
         raise VideoError(path, "no such file or folder")
+    if path.suffix.lower() in _IMAGES:
+        return _of_images(path, [path], rate)
     from phoneward.runtime.video import open_video
 
     return open_video(path)
@@ -134,8 +137,6 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _open_folder(folder: Path, rate: float) -> Frames:
-    if not rate > 0:
-        raise VideoError(folder, f"{rate:g} frames a second are not a rate")
     files = [
         path
         for path in folder.iterdir()
@@ -144,14 +145,20 @@ def _open_folder(folder: Path, rate: float) -> Frames:
     if not files:
         raise VideoError(folder, "holds no frame: no jpg, png or webp image is in it")
     files.sort(key=lambda path: (natural_key(path.name), path.name))
+    return _of_images(folder, files, rate)
+
+
+def _of_images(source: Path, files: list[Path], rate: float) -> Frames:
+    if not rate > 0:
+        raise VideoError(source, f"{rate:g} frames a second are not a rate")
     count = len(files)
-    return Frames(str(folder), _images(folder, files, rate), expected=count, most=count)
+    return Frames(str(source), _images(source, files, rate), expected=count, most=count)
 
 
-def _images(folder: Path, files: list[Path], rate: float) -> Generator[Frame, None, None]:
+def _images(source: Path, files: list[Path], rate: float) -> Generator[Frame, None, None]:
     shape = None
     for index, path in enumerate(files):
         frame = Frame(index, index / rate, np.asarray(load_image(path)))
         shape = shape or frame.pixels.shape
-        check_size(folder, frame, shape)
+        check_size(source, frame, shape)
         yield frame

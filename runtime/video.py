@@ -56,6 +56,8 @@ def frames_of(av: Any, source: Path | str, container: Any, *, live: bool = False
     frames = _frames(Decoder(av, source, container, stream, live))
     if live:
         return Frames(str(source), frames, release=container.close, live=True)
+    if isinstance(source, Path) and "mov" in container.format.name and is_fragmented(source):
+        return Frames(str(source), frames, release=container.close)
     return Frames(
         str(source),
         frames,
@@ -63,6 +65,27 @@ def frames_of(av: Any, source: Path | str, container: Any, *, live: bool = False
         expected=_expected(stream),
         most=stream.frames or None,
     )
+
+
+def is_fragmented(path: Path) -> bool:
+    """Tell whether an mp4 is in fragments, so that its index counts the first one's frames only.
+
+    That is one with a `moof` among its outermost boxes (ISO 14496-12), as recorders write that
+    may be cut off at any time.
+    """
+    place, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while place < end:
+            file.seek(place)
+            size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            if kind == b"moof":
+                return True
+            if size == 1:  # a size of 64 bits follows
+                size = int.from_bytes(file.read(8), "big")
+            if size < 8:  # 0: to the end of the file
+                return False
+            place += size
+    return False
 
 
 def open_container(
@@ -123,7 +146,13 @@ def _expected(stream: Any) -> int | None:
 
 def _pixels(source: Path | str, picture: Any) -> NDArray[np.uint8]:
     pixels = picture.to_ndarray(format="rgb24")
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError as error:
+        # beside data that PyAV does not know, as EXIF, it hands out no matrix, but the angle
+        if picture.rotation % 90:
+            raise VideoError(source, f"is shown at {picture.rotation} degrees") from error
+        return np.ascontiguousarray(np.rot90(pixels, picture.rotation // 90))
     if matrix is None:
         return np.asarray(pixels, np.uint8)
     return upright(source, pixels, np.frombuffer(bytes(matrix), np.int32).reshape(3, 3))

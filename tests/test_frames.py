@@ -16,7 +16,7 @@ from PIL import Image
 
 from phoneward.errors import ImageError, PhonewardError, VideoError
 from phoneward.runtime.frames import Frame, natural_key, open_frames
-from phoneward.runtime.video import upright
+from phoneward.runtime.video import is_fragmented, upright
 
 Pixels = NDArray[np.uint8]
 CODECS = {"mp4": "libx264", "mkv": "libx264", "webm": "libvpx-vp9", "avi": "mpeg4", "ts": "libx264"}
@@ -165,6 +165,32 @@ def test_what_is_whole_of_a_cut_video_comes_before_the_error(
     assert "cut" in error or "damaged" in error
 
 
+def test_an_mp4_in_fragments_does_not_say_how_many_frames_it_has(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", noise(12), codec="mpeg4", movflags="frag_every_frame")
+    with av.open(str(path)) as container:  # what is stated
+        assert 0 < container.streams.video[0].frames < 12
+    with open_frames(path) as opened:
+        assert (opened.expected, opened.most) == (None, None)
+        assert len(list(opened)) == 12
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        (b"\0\0\0\x08ftyp" + b"\0\0\0\x10moof", True),
+        (b"\0\0\0\x01mdat" + (20).to_bytes(8, "big") + b"1234" + b"\0\0\0\x08moof", True),
+        (b"\0\0\0\x10free....moof" + b"\0\0\0\0mdat" + b"\0\0\0\x08moof", False),
+        (b"\0\0\0\x01mdat\0", False),
+        (b"", False),
+    ],
+)
+def test_fragments_are_found_among_the_outermost_boxes(
+    tmp_path: Path, boxes: bytes, expected: bool
+) -> None:
+    (tmp_path / "v.mp4").write_bytes(boxes)
+    assert is_fragmented(tmp_path / "v.mp4") is expected
+
+
 def test_damage_that_a_decoder_would_conceal(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", noise(40), codec="mpeg4", movflags="faststart")
     whole, _ = read(path)
@@ -290,7 +316,34 @@ def test_an_image_of_another_size_or_none(tmp_path: Path) -> None:
             next(opened)
 
 
+def test_one_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    path = tmp_path / "photo.JPG"
+    photo, exif = Image.new("RGB", (16, 8), (200, 0, 0)), Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    photo.save(path, exif=exif)
+    with open_frames(path) as opened:
+        assert (opened.expected, opened.most) == (1, 1)
+        (only,) = opened
+    assert (only.index, only.time, only.pixels.shape) == (0, 0.0, (16, 8, 3))
+
+
+def test_motion_jpeg_with_exif_is_upright(tmp_path: Path) -> None:
+    """PyAV knows no EXIF and then hands out no display matrix either."""
+    photo, exif = Image.new("RGB", (32, 16)), Image.Exif()
+    photo.paste((255, 255, 255), (0, 0, 8, 8))
+    exif[0x0112] = 6
+    photo.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    path = tmp_path / "v.mjpeg"
+    path.write_bytes((tmp_path / "photo.jpg").read_bytes() * 3)
+    frames, error = read(path)
+    assert error is None
+    assert [frame.pixels.shape for frame in frames] == [(32, 16, 3)] * 3
+    expected = np.rot90(np.asarray(photo), -1).astype(int)
+    assert np.abs(frames[0].pixels - expected).mean() < 3
+
+
 def test_a_rate_that_is_none(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "0.png")
     with pytest.raises(VideoError, match="0 frames a second are not a rate"):
         open_frames(tmp_path, rate=0)
 
