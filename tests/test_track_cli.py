@@ -247,6 +247,19 @@ def test_json_alone_writes_nothing(images: Path, tmp_path: Path, bundle: Bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
+def test_a_reader_that_has_had_enough_is_no_failure(
+    images: Path, tmp_path: Path, bundle: Bundle
+) -> None:
+    arguments = (bundle.path, images, "--point", "0:30,20", "-o", "out", "--json")
+    process = start(*arguments, cwd=tmp_path, stand_in={})
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert len(track_json(tmp_path / "out")["frames"]) == 10
+
+
 def test_a_failure_midway_is_told_beside_what_is_kept(
     images: Path, tmp_path: Path, bundle: Bundle
 ) -> None:

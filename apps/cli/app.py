@@ -77,7 +77,8 @@ def run_app() -> NoReturn:
         code = _report(error.format_message(), error.exit_code, shown=True)
     except PhonewardError as error:
         code = _report(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # whoever read had enough, as `head`; the parser turns that into an exit by itself
         code = 0
     except OSError as error:
         code = _report(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
