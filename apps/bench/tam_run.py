@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -134,14 +135,20 @@ class StageShop:
         return self._scratch(subject).with_suffix(".npz")
 
     def _folder(self, bank: Bank, what: str) -> Path:
-        card, family = find(self.plan.model)
-        code = [(resources.files("phoneward.apps.bench") / file).read_text() for file in _CODE]
-        parts = {
-            "card": family.configure(card, knobs_of(bank)),
-            "tools": versions(DISTRIBUTIONS),
-            "made by": code,
-        }
-        return self.root / self.plan.model / f"{bank}-{what}-{key_of(parts)[:12]}"
+        return self.root / self.plan.model / f"{bank}-{what}-{_state(self.plan.model, bank)}"
+
+
+@cache
+def _state(model: str, bank: Bank) -> str:
+    """What decides the files of a bank, as it was when the process first asked."""
+    card, family = find(model)
+    code = [(resources.files("phoneward.apps.bench") / file).read_text() for file in _CODE]
+    parts = {
+        "card": family.configure(card, knobs_of(bank)),
+        "tools": versions(DISTRIBUTIONS),
+        "made by": code,
+    }
+    return key_of(parts)[:12]
 
 
 @dataclass
