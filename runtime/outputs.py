@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 TRACK, OVERLAY, MASKS = "track.json", "overlay.mp4", "masks"
 SCHEMA = "phoneward-track-1"
-_ROWS, _NEW = "track.rows", "track.json.new"  # what track.json is made of in the end
-_OURS = frozenset({TRACK, OVERLAY, MASKS, _ROWS, _NEW})
+_OURS = frozenset({TRACK, OVERLAY, MASKS})
 _UNFINISHED = "tracking was not ended"
 
 
@@ -94,14 +93,67 @@ def check_free(folder: Path, *, force: bool = False) -> None:
             raise OutputExists(folder)
 
 
+class TrackFile:
+    """Writes track.json, which is whole after every row, however long a stream is.
+
+    A row takes the place of the file's end and is followed by it again. Behind the end are blanks,
+    so that there is room for the last one on a disk that is full by then. All methods raise
+    OSError.
+    """
+
+    _ROOM = 4096
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Begin a file that says `about`, without rows, and that tracking was not ended."""
+        self._file = path.open("wb", buffering=0)
+        self._place, self._rows = 0, 0
+        head = json.dumps(about, indent=1, allow_nan=False).removesuffix("\n}")
+        try:
+            self._append(f'{head},\n "frames": [')
+        except OSError:
+            self._file.close()
+            raise
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row, or, if there is no room for it, leave the file as it was."""
+        self._append(f"{',' if self._rows else ''}\n  {json.dumps(row, allow_nan=False)}")
+        self._rows += 1
+
+    def close(self, end: Mapping[str, Any]) -> None:
+        """End the file with `end`."""
+        with self._file:
+            self._write(_end(end))
+
+    def _append(self, text: str) -> None:
+        unfinished = _end({"error": _UNFINISHED}).ljust(self._ROOM)
+        try:
+            self._write(text + unfinished)
+        except OSError:
+            if self._place:
+                self._write(unfinished)
+            raise
+        self._place += len(text.encode())
+
+    def _write(self, text: str) -> None:
+        self._file.seek(self._place)
+        left = text.encode()
+        while left:  # on a full disk only a part is written, and only the next try fails
+            left = left[self._file.write(left) :]
+        self._file.truncate()
+
+
+def _end(values: Mapping[str, Any]) -> str:
+    return "\n ],\n" + json.dumps(values, indent=1, allow_nan=False).removeprefix("{\n") + "\n"
+
+
 class TrackFolder:
     """Writes the results of tracking, frame by frame, into a new folder.
 
     The folder is made with the first result, so that bad input leaves none. From then on what was
-    tracked is kept, whatever happens: masks are files of their own, and `close` (or the end of the
-    `with` block, also by an error, which is named in track.json) completes the video and
-    track.json. Only a process that is killed leaves the video without its index and a track.json
-    that says so.
+    tracked is kept, whatever happens: masks are files of their own, track.json is whole after every
+    frame, and `close` (or the end of the `with` block, also by an error, which is named in
+    track.json) completes the video. Only a process that is killed, or a full disk, leaves the
+    video without its index.
 
     With `force` what an earlier tracking wrote is removed, also not before the first result.
     """
@@ -116,7 +168,7 @@ class TrackFolder:
         self._about = {"schema": SCHEMA, **about}
         self._force = force
         self._video: OverlayVideo | None = None
-        self._rows: TextIO | None = None
+        self._track: TrackFile | None = None
         check_free(folder, force=force)
 
     def write(
@@ -129,16 +181,14 @@ class TrackFolder:
             EngineError: as `row_of`.
         """
         row = row if row is not None else row_of(frame, tracked)
+        drawn = draw(frame.pixels, tracked.object_ids, tracked.masks)
         try:
-            if self._rows is None or self._video is None:
-                self._begin(*frame.pixels.shape[:2])
+            track, video = self._begun(*frame.pixels.shape[:2])
             self._write_masks(tracked)
-            self._write_row(row)
+            video.write(drawn, frame.time)
+            track.add(row)
         except OSError as error:
             raise self._translated(error) from error
-        if self._video is not None:
-            drawn = draw(frame.pixels, tracked.object_ids, tracked.masks)
-            self._video.write(drawn, frame.time)
         self.frames += 1
 
     def close(self, error: str | None = None, **more: Any) -> None:
@@ -146,7 +196,7 @@ class TrackFolder:
 
         Does nothing before the first result, or the second time.
         """
-        rows, video, self._rows, self._video = self._rows, self._video, None, None
+        track, video, self._track, self._video = self._track, self._video, None, None
         try:
             if video is not None:
                 video.close()
@@ -154,8 +204,8 @@ class TrackFolder:
             error = error or str(failed)
             raise
         finally:
-            if rows is not None:
-                self._finish(rows, {**more, "error": error})
+            if track is not None:
+                self._end(track, {**more, "error": error})
 
     def __enter__(self) -> Self:
         return self
@@ -174,17 +224,17 @@ class TrackFolder:
         except PhonewardError as second:
             raise error from second  # the first one tells more
 
-    def _begin(self, height: int, width: int) -> None:
-        check_free(self.folder, force=self._force)
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (self.folder / MASKS).mkdir(parents=True, exist_ok=True)
-        self._about["size"] = [height, width]
-        unfinished = {**self._about, "frames": [], "error": _UNFINISHED}
-        (self.folder / TRACK).write_text(json.dumps(unfinished, indent=1), encoding="utf-8")
-        self._rows = (self.folder / _ROWS).open("w+", encoding="utf-8")
-        self._video = OverlayVideo(self.folder / OVERLAY, height, width)
+    def _begun(self, height: int, width: int) -> tuple[TrackFile, OverlayVideo]:
+        if self._track is None or self._video is None:
+            check_free(self.folder, force=self._force)
+            if self.folder.is_dir():
+                for path in self.folder.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (self.folder / MASKS).mkdir(parents=True, exist_ok=True)
+            about = {**self._about, "size": [height, width]}
+            self._track = TrackFile(self.folder / TRACK, about)
+            self._video = OverlayVideo(self.folder / OVERLAY, height, width)
+        return self._track, self._video
 
     def _write_masks(self, tracked: TrackedFrame) -> None:
         for object_id, mask in zip(tracked.object_ids, tracked.masks, strict=True):
@@ -193,24 +243,9 @@ class TrackFolder:
             image = Image.fromarray(mask.astype(np.uint8) * 255)
             image.save(folder / f"{tracked.index:05d}.png", compress_level=1)
 
-    def _write_row(self, row: Mapping[str, Any]) -> None:
-        if self._rows is not None:
-            self._rows.write(json.dumps(row, allow_nan=False) + "\n")
-            self._rows.flush()
-
-    def _finish(self, rows: TextIO, end: dict[str, Any]) -> None:
-        """Put track.json together from its rows, of which a stream may have many."""
-        whole = self.folder / _NEW
+    def _end(self, track: TrackFile, end: Mapping[str, Any]) -> None:
         try:
-            with rows, whole.open("w", encoding="utf-8") as file:
-                rows.seek(0)
-                head = json.dumps({**self._about, **end}, indent=1, allow_nan=False)
-                file.write(head.removesuffix("\n}") + ',\n "frames": [')
-                for number, line in enumerate(rows):
-                    file.write(f"{',' if number else ''}\n  {line.rstrip()}")
-                file.write("\n ]\n}\n")
-            whole.replace(self.folder / TRACK)
-            (self.folder / _ROWS).unlink()
+            track.close(end)
         except OSError as error:
             raise self._translated(error) from error
 

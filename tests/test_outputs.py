@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ def test_what_was_tracked_is_kept_when_tracking_fails(tmp_path: Path) -> None:
             out.write(frame(index), tracked(index, square(), (1,)))
             unfinished = json.loads((folder / "track.json").read_text())
             assert unfinished["error"] == "tracking was not ended"
+            assert len(unfinished["frames"]) == index + 1
         raise EngineError("the engine gave up")
     track = json.loads((folder / "track.json").read_text())
     assert track["error"] == "the engine gave up"
@@ -89,7 +92,31 @@ def test_what_was_tracked_is_kept_when_tracking_fails(tmp_path: Path) -> None:
     with open_frames(folder / "overlay.mp4") as video:
         assert len(list(video)) == 3
     assert len(list((folder / "masks" / "1").iterdir())) == 3
-    assert not (folder / "track.rows").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a file's size as Linux does")
+def test_track_json_is_whole_when_there_is_no_room_for_more(tmp_path: Path) -> None:
+    """A limit on a file's size, in a process of its own, stands in for a full disk."""
+    script = f"""
+import resource, signal
+from pathlib import Path
+from phoneward.runtime.outputs import TrackFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+file = TrackFile(Path({str(tmp_path / "track.json")!r}), {{"video": "é"}})
+try:
+    for number in range(100):
+        file.add({{"frame": number, "rle": "x" * 700}})
+except OSError:
+    print(number)
+    file.close({{"stream": {{"dropped": 3}}, "error": "no room"}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    track = json.loads((tmp_path / "track.json").read_text(encoding="utf-8"))
+    assert [row["frame"] for row in track["frames"]] == list(range(int(done.stdout)))
+    assert 3 < len(track["frames"]) < 15
+    assert (track["video"], track["stream"], track["error"]) == ("é", {"dropped": 3}, "no room")
 
 
 def test_failing_before_the_first_result_leaves_nothing(tmp_path: Path) -> None:
