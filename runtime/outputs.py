@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from phoneward.errors import EngineError, NotATrack, OutputError, OutputExists, PhonewardError
-from phoneward.runtime.overlay import OverlayVideo, draw
+from phoneward.runtime.overlay import OverlayVideo, draw, encoder
 from phoneward.runtime.rle import encode
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class TrackFolder:
 
         Raises:
             OutputExists, NotATrack: as `check_free`.
+            MissingExtra, OutputError: no video can be written here.
         """
         self.folder, self.frames = folder, 0
         self._about = {"schema": SCHEMA, **about}
@@ -170,6 +171,7 @@ class TrackFolder:
         self._video: OverlayVideo | None = None
         self._track: TrackFile | None = None
         check_free(folder, force=force)
+        encoder()  # before work is done, and before what is there is removed
 
     def write(
         self, frame: Frame, tracked: TrackedFrame, row: Mapping[str, Any] | None = None

@@ -81,6 +81,23 @@ def outline(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
     return mask & ~inner
 
 
+def encoder() -> tuple[str, dict[str, str], int]:
+    """Return the encoder to use here, its options, and its units of time in a second.
+
+    Raises:
+        MissingExtra: PyAV is not installed.
+        OutputError: its FFmpeg has no encoder for mp4.
+    """
+    av = import_av()
+    for name, options, units in _ENCODERS:
+        try:
+            av.codec.Codec(name, "w")
+        except ValueError:  # PyAV's answer to an unknown codec
+            continue
+        return name, options, units
+    raise OutputError("FFmpeg has no encoder for mp4 here")
+
+
 class OverlayVideo:
     """Writes an mp4 (H.264 where FFmpeg has an encoder, else MPEG-4), at its frames' own times.
 
@@ -92,7 +109,7 @@ class OverlayVideo:
         self.path = path
         self._av = import_av()
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
-        name, options, self._units = self._encoder()
+        name, options, self._units = encoder()
         self._last = -1
         try:
             self._container = self._av.open(str(path), "w", format="mp4")
@@ -128,15 +145,6 @@ class OverlayVideo:
                 self._container.close()
             except (self._av.FFmpegError, OSError) as error:
                 raise self._translated(error) from error
-
-    def _encoder(self) -> tuple[str, dict[str, str], int]:
-        for name, options, units in _ENCODERS:
-            try:
-                self._av.codec.Codec(name, "w")
-            except ValueError:  # PyAV's answer to an unknown codec
-                continue
-            return name, options, units
-        raise OutputError(f"{self.path}: FFmpeg has no encoder for it here")
 
     def _encode(self, frame: Any) -> None:
         try:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from phoneward.errors import EngineError, NotATrack, OutputError, OutputExists
+from phoneward.errors import EngineError, MissingExtra, NotATrack, OutputError, OutputExists
 from phoneward.runtime.frames import Frame, open_frames
 from phoneward.runtime.outputs import TrackFolder, bbox_of, row_of
 from phoneward.runtime.overlay import OverlayVideo, color_of, draw, outline
@@ -191,6 +191,24 @@ def test_without_h264_it_is_mpeg4_at_the_same_times(
         assert container.streams.video[0].codec_context.name == "mpeg4"
     with open_frames(tmp_path / "v.mp4") as frames:
         assert [one.time for one in frames] == pytest.approx(TIMES, abs=1e-5)
+
+
+def test_without_pyav_or_an_encoder_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phoneward.runtime import overlay
+
+    with TrackFolder(tmp_path / "out", {}) as out:
+        out.write(frame(0), tracked(0, square(), (1,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(overlay, "_ENCODERS", (("no-such-encoder", {}, 1),))
+        with pytest.raises(OutputError, match="no encoder"):
+            TrackFolder(tmp_path / "out", {}, force=True)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtra, match=r"phoneward\[video\]"):
+        TrackFolder(tmp_path / "out", {}, force=True)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["masks", "overlay.mp4", "track.json"]
 
 
 def test_colors_are_stable_and_apart() -> None:
