@@ -65,11 +65,21 @@ def _bank(
     arrays: Mapping[str, NDArray[Any]], object_id: int, shape: BankShape, config: TrackerConfig
 ) -> MemoryBank:
     parts = {name: _get(arrays, _key(object_id, name)) for name in _PARTS}
-    count = len(parts["frames"])
-    for name in ("pointer", "flags", "answers", "click_counts"):
-        _check(object_id, parts, name, (count, *parts[name].shape[1:]))
-    _check(object_id, parts, "memory", (count, shape.channels, shape.tokens))
-    _check(object_id, parts, "logits", (count, 1, 1, shape.mask_side, shape.mask_side))
+    count = parts["frames"].size
+    total = int(np.maximum(parts["click_counts"], 0).sum())
+    expected = {
+        "frames": (count,),
+        "flags": (count, 2),
+        "answers": (count, 2),
+        "memory": (count, shape.channels, shape.tokens),
+        # a model that reads no pointers still writes them
+        "pointer": (count, 1, shape.pointer_width or parts["pointer"].shape[-1]),
+        "logits": (count, 1, 1, shape.mask_side, shape.mask_side),
+        "clicks": (total, 3),
+        "click_counts": (count,),
+    }
+    for name, size in expected.items():
+        _check(object_id, parts, name, size)
     rows, first = [], 0
     for i, clicks in enumerate(parts["click_counts"].tolist()):
         entry = Entry(

@@ -312,6 +312,19 @@ def test_another_models_state_is_refused(tracker: Tracker) -> None:
         tracker.restore(larger.state())
 
 
+@pytest.mark.parametrize(
+    "name", ["frames", "flags", "answers", "pointer", "clicks", "click_counts"]
+)
+def test_a_state_of_parts_that_do_not_fit_is_refused(tracker: Tracker, name: str) -> None:
+    tracker.prompt(0, FRAMES[0], POINT)
+    before = tracker.prompt(0, FRAMES[0], POINT)
+    state = tracker.state()
+    state[f"object1/{name}"] = state[f"object1/{name}"][..., :-1]
+    with pytest.raises(TensorMismatch, match="another model's state: 'object1/"):
+        tracker.restore(state)
+    assert same(tracker.track(0, FRAMES[0]), before)
+
+
 def test_memory_does_not_grow_with_the_stream(tracker: Tracker) -> None:
     tracker.prompt(0, FRAMES[0], POINT)
     sizes = []
