@@ -243,7 +243,12 @@ class TrackFolder:
             folder = self.folder / MASKS / str(object_id)
             folder.mkdir(exist_ok=True)
             image = Image.fromarray(mask.astype(np.uint8) * 255)
-            image.save(folder / f"{tracked.index:05d}.png", compress_level=1)
+            path = folder / f"{tracked.index:05d}.png"
+            try:
+                image.save(path, compress_level=1)
+            except OSError:
+                path.unlink(missing_ok=True)  # half a mask is none
+                raise
 
     def _end(self, track: TrackFile, end: Mapping[str, Any]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,38 @@ def test_what_was_tracked_is_kept_when_tracking_fails(tmp_path: Path) -> None:
     with open_frames(folder / "overlay.mp4") as video:
         assert len(list(video)) == 3
     assert len(list((folder / "masks" / "1").iterdir())) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a file's size as Linux does")
+def test_half_a_mask_is_not_left(tmp_path: Path) -> None:
+    script = f"""
+import resource, signal
+import numpy as np
+from pathlib import Path
+from test_outputs import frame, square, tracked
+from phoneward.errors import OutputError
+from phoneward.runtime.outputs import TrackFolder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with TrackFolder(Path({str(tmp_path / "out")!r}), {{}}) as out:
+    out.write(frame(0), tracked(0, square(), (1,)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        out.write(frame(1), tracked(1, square(), (1,)))
+    except OutputError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"cannot write {tmp_path / 'out'}: File too large\n"
+    assert [path.name for path in (tmp_path / "out" / "masks" / "1").iterdir()] == ["00000.png"]
+    assert len(json.loads((tmp_path / "out" / "track.json").read_text())["frames"]) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a file's size as Linux does")
