@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from phoneward.export.models.efficienttam.layers import LayerNorm2d
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.stages import Encode, Memorize, Propagate
 from phoneward.export.models.efficienttam.variants import CHANNELS, Pooling, Variant
 from phoneward.export.rewrites import apply_all
+from tests.efficienttam_stages import one_thread
 
 FOLDED = ("tam_windows", "tam_memory", "tam_memory_encoder")
 ALL = (*FOLDED, "linear_norm")
 CLOSE = 2e-5
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def model_of(variant: Variant) -> EfficientTAM:
@@ -115,6 +124,17 @@ def test_pooling_begins_with_the_second_memory(pooling: Pooling) -> None:
     assert gap(pooled(*two), whole(*two)) > 100 * CLOSE
 
 
+@pytest.mark.parametrize("full", [1, 7])
+@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+def test_a_folded_bank_is_finite_in_half_precision(pooling: Pooling | None, full: int) -> None:
+    variant = variant_of(pooling=pooling)
+    reader = rewritten(Propagate(model_of(variant)).reader, ("tam_memory", "linear_norm"))
+    bank = bank_of(variant, full)
+    expected = reader(*bank)
+    half = reader.half()(*(tensor.half() for tensor in bank))
+    assert gap(expected, half) < 1e-2
+
+
 @pytest.mark.parametrize("prompted", [0.0, 1.0])
 def test_a_memory_is_the_same_on_tokens(prompted: float) -> None:
     variant = variant_of()
@@ -136,3 +156,13 @@ def test_a_norm_by_linear_layers_holds_large_values_in_half_precision() -> None:
     half = norm.half()(x.half())
     assert torch.isfinite(half).all()
     assert (half - expected).abs().max() < 2e-2
+
+
+def test_a_norm_by_linear_layers_of_equal_values_is_its_bias() -> None:
+    """Half precision does not hold the epsilon of the scaled variance."""
+    norm = nn.Sequential(LayerNorm2d(4))
+    nn.init.constant_(norm[0].bias, 0.5)
+    assert apply_all(norm, ("linear_norm",)) == {"linear_norm": 1}
+    x = torch.full((1, 4, 2, 2), 0.25)
+    assert torch.equal(norm(x), torch.full_like(x, 0.5))
+    assert torch.equal(norm.half()(x.half()), torch.full_like(x, 0.5).half())

@@ -27,7 +27,9 @@ _SCALE = 1 / 16
 
 def _normalized(x: Tensor, mean: nn.Module, eps: float) -> Tensor:
     centred = (x - mean(x)) * _SCALE
-    return centred * torch.rsqrt(cast(Tensor, mean(centred * centred)) + eps * _SCALE**2)
+    # half precision does not hold the scaled epsilon: without it, equal values would give 0 * inf
+    floor = max(eps * _SCALE**2, torch.finfo(x.dtype).tiny * torch.finfo(x.dtype).eps)
+    return centred * torch.rsqrt(cast(Tensor, mean(centred * centred)) + floor)
 
 
 class LinearNorm(nn.Module):
