@@ -108,13 +108,25 @@ def test_one_bad_frame_fails_the_masks() -> None:
     assert judged.drift == -0.5
     assert judged.reason == "mask IoU 0.000 on frame 5 under 0.9"
     near = LOGITS * np.float32(3)  # other logits, the same masks
-    assert judge(verdict("masks"), LOGITS, near).status is ParityStatus.OK
-    assert judge(verdict("logits"), LOGITS, near).status is ParityStatus.FAILED
+    assert judge(verdict("masks", Precision.FP16), LOGITS, near).status is ParityStatus.OK
+    assert judge(verdict("logits", Precision.FP16), LOGITS, near).status is ParityStatus.FAILED
+
+
+def test_single_precision_is_held_to_logits_where_masks_agree() -> None:
+    close = judge(verdict("masks"), LOGITS, LOGITS * np.float32(1 + 1e-5))
+    assert (close.status, close.reason) == (ParityStatus.OK, None)
+    near = judge(verdict("masks"), LOGITS, LOGITS * np.float32(1.01))
+    assert (near.status, near.min_iou) == (ParityStatus.FAILED, 1)
+    assert near.reason is not None
+    assert near.reason.startswith("mask logits: relative error")
+    both = judge(verdict("masks"), LOGITS, -LOGITS)
+    assert both.reason is not None
+    assert both.reason.startswith("mask IoU 0.000 on frame 0 under 0.99; mask logits")
 
 
 def test_thresholds_are_those_that_were_agreed() -> None:
-    limits = {p: (t.min_iou, t.relative_error) for p, t in CLIP_THRESHOLDS.items()}
-    assert limits == {Precision.FP32: (0.99, 1e-3), Precision.FP16: (0.9, 1e-2)}
+    limits = {p: (t.min_iou, t.relative_error, t.always) for p, t in CLIP_THRESHOLDS.items()}
+    assert limits == {Precision.FP32: (0.99, 1e-3, True), Precision.FP16: (0.9, 1e-2, False)}
 
 
 @pytest.mark.parametrize(

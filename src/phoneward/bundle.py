@@ -116,8 +116,9 @@ class ClipParity(Spec):
 
     `ious` has the intersection over union of the two masks of each frame (1 where both are
     empty), `drift` is the mean of its last third minus that of its first. `relative_error` is the
-    largest error of a frame's mask logits over the range of PyTorch's for it. `basis` says which
-    of the two was judged: masks, or logits where a mask of PyTorch's is only noise or empty.
+    largest error of a frame's mask logits over the range of PyTorch's for it. `basis` says what
+    was judged: masks (in single precision the logits too), or only logits where PyTorch's masks
+    are noise or all empty.
     """
 
     format: str
