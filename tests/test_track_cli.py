@@ -260,6 +260,20 @@ def test_a_reader_that_has_had_enough_is_no_failure(
     assert len(track_json(tmp_path / "out")["frames"]) == 10
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes a descriptor as a POSIX shell does")
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_stream_is_no_failure(
+    images: Path, tmp_path: Path, bundle: Bundle, closed: str
+) -> None:
+    words = ["track", str(bundle.path), str(images), "--point", "0:30,20", "-o", "out"]
+    here = str(Path(__file__).parent)
+    script = SCRIPT.format(tests=here, stand_in={}, arguments=words)
+    command = ["sh", "-c", f'"$0" -c "$1" {closed}>&-', sys.executable, script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(track_json(tmp_path / "out")["frames"]) == 10
+
+
 def test_a_failure_midway_is_told_beside_what_is_kept(
     images: Path, tmp_path: Path, bundle: Bundle
 ) -> None:

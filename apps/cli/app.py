@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -68,6 +69,9 @@ def run_app() -> NoReturn:
     0: done. 1: a gate failed. 2: bad input, no room, or interrupted. 70: a fault of Phoneward's,
     with its traceback.
     """
+    # where whoever started this process closed a stream, Python has None
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
