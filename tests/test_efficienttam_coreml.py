@@ -57,6 +57,8 @@ def test_a_package_is_what_the_contract_says(name: str, target: str, tmp_path: P
     spec = lower(stage, target, tmp_path / f"{name}.mlpackage")
     assert spec.specificationVersion == TARGETS[target]
 
+    for feature in spec.description.input:
+        assert ("RGB" in feature.shortDescription) == (feature.name == "image")
     inputs = {feature.name: feature.type for feature in spec.description.input}
     assert set(inputs) == {tensor.name for tensor in stage.inputs}
     for tensor in stage.inputs:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from phoneward.bundle import Stage
     from phoneward.export.backends import About, Graph
     from phoneward.export.recipe import Recipe
+    from phoneward.spec import TensorSpec
 
 _PROBABILITIES = "probabilities"
 
@@ -97,10 +98,14 @@ def _with_probabilities(body: nn.Module) -> nn.Module:
 
 def _input(ct: Any, stage: Stage, index: int) -> Any:
     spec = stage.inputs[index]
-    if stage.image is not None and spec.layout == "NCHW":
+    if _is_image(stage, spec):
         return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     # without a type it would follow the precision of the program
     return ct.TensorType(name=spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype).type)
+
+
+def _is_image(stage: Stage, spec: TensorSpec) -> bool:
+    return stage.image is not None and spec.layout == "NCHW"
 
 
 def _outputs(ct: Any, stage: Stage, *, classifier: bool) -> list[Any]:
@@ -121,7 +126,8 @@ def _describe(model: Any, about: About, stage: Stage) -> None:
     model.license = about.licence
     model.version = about.version
     for spec in stage.inputs:
-        model.input_description[spec.name] = f"{spec.shape} {spec.layout or ''}, RGB 0 to 255"
+        kind = f"{spec.layout}, RGB 0 to 255" if _is_image(stage, spec) else spec.dtype
+        model.input_description[spec.name] = f"{spec.shape} {kind}"
     for spec in stage.outputs:
         model.output_description[spec.name] = f"{spec.dtype} {spec.shape}"
     model.user_defined_metadata["phoneward.model"] = about.title
