@@ -52,7 +52,7 @@ class ClipThresholds:
 CLIP_THRESHOLDS: Mapping[Precision, ClipThresholds] = {
     Precision.FP32: ClipThresholds(min_iou=0.99, relative_error=1e-3, always=True),
     # half precision throughout is 3e-3 off; memories one frame too old are 1.6e-2 off
-    Precision.FP16: ClipThresholds(min_iou=0.9, relative_error=1e-2),
+    Precision.FP16: ClipThresholds(min_iou=0.95, relative_error=1e-2),
 }
 
 

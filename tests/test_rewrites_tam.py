@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from phoneward.export.models.efficienttam.layers import LayerNorm2d
 from phoneward.export.models.efficienttam.model import EfficientTAM
-from phoneward.export.models.efficienttam.stages import Encode, Memorize, Propagate
+from phoneward.export.models.efficienttam.specs import stages as specs
+from phoneward.export.models.efficienttam.stages import Encode, Memorize, Prompt, Propagate
 from phoneward.export.models.efficienttam.variants import CHANNELS, Pooling, Variant
 from phoneward.export.rewrites import apply_all
 from tests.efficienttam_stages import one_thread
@@ -166,3 +167,22 @@ def test_a_norm_by_linear_layers_of_equal_values_is_its_bias() -> None:
     x = torch.full((1, 4, 2, 2), 0.25)
     assert torch.equal(norm(x), torch.full_like(x, 0.5))
     assert torch.equal(norm.half()(x.half()), torch.full_like(x, 0.5).half())
+
+
+@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+def test_every_stage_is_finite_in_half_precision(pooling: Pooling | None) -> None:
+    variant = variant_of(pooling=pooling)
+    model = model_of(variant)
+    generator = torch.Generator().manual_seed(4)
+    stages = {"encode": Encode(model), "prompt": Prompt(model), "memorize": Memorize(model)}
+    for spec in specs(variant):
+        if spec.name == "propagate":
+            module, given = Propagate(copy.deepcopy(model)), bank_of(variant, 1)
+        else:
+            module = copy.deepcopy(stages[spec.name])
+            given = [torch.randn(one.shape, generator=generator) for one in spec.inputs]
+        root = nn.ModuleList([module])
+        apply_all(root, ALL)
+        answers = root[0].half()(*(tensor.half() for tensor in given))
+        for answer in answers if isinstance(answers, tuple) else (answers,):
+            assert torch.isfinite(answer).all(), spec.name

@@ -187,7 +187,7 @@ class FoldedReader(nn.Module):
     def forward(self, features: Tensor, memory: Tensor, age: Tensor, *pointers: Tensor) -> Tensor:
         """Map features (1, T, 256) to conditioned features of the same shape."""
         keys_in, values, pointed, full = self.bank(memory, age, *pointers)
-        alone = torch.relu(2 - full.sum(1)).view(1, 1, 1)
+        alone = torch.clamp(2 - full.sum(1), 0, 1).view(1, 1, 1)
         if self.pool_values is not None:
             values = self.pool_values(values, alone)
         parts = [values.transpose(1, 2)]

@@ -34,7 +34,6 @@ _SIGNIFICANT = 2.0**6
 _MOST_MEMORIES = 4
 _MOVE = 1 / 32  # of the image's side, a step
 _NUDGE, _STEADY = 2.0**-9, 0.03
-_SHORT = ("features", "memory", "masks", "previous", "pointers")
 
 
 def examples(card: ModelCard, modules: Mapping[str, nn.Module]) -> dict[str, Examples]:

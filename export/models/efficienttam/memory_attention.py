@@ -111,7 +111,7 @@ class CrossAttention(Projections):
             bias = bias + log
         else:
             pooled_keys = pooled_keys + log
-        alone = torch.relu(2 - valid.sum(1)).view(1, 1, 1)
+        alone = torch.clamp(2 - valid.sum(1), 0, 1).view(1, 1, 1)
         length = max(tokens, each * self.variant.slots)
         kept = torch.zeros(1, 1, length, dtype=keys.dtype)
         kept[..., tokens:] = EMPTY
@@ -179,7 +179,7 @@ class MemoryReader(nn.Module):
     """The host's arrays, read by memory attention: features to conditioned features.
 
     `memory_age` is 0 for a conditioning frame, n for the frame n steps back, -1 for an empty slot,
-    whose content has no effect at all.
+    whose content, if it is finite, has no effect at all.
     """
 
     def __init__(self, variant: Variant, attention: MemoryAttention, temporal: Tensor) -> None:

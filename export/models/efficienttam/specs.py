@@ -14,7 +14,8 @@ With S the image's side, g = S / 16 and T = g * g tokens:
 
 All are float32. Points are pixels of the S x S image; labels: 1 positive, 0 negative, 2 and 3 a
 box's top-left and bottom-right corner, -1 "not a point", -2 an unused place. Switches are 0 or 1.
-`memory_age` is 0 for a conditioning frame, n for the frame n steps back, -1 for an empty slot.
+`memory_age` is 0 for a conditioning frame, n for the frame n steps back, -1 for an empty slot,
+whose content has no effect as long as it is finite.
 Masks are logits. `score` is positive where the object is in sight; `iou` is from 0 to 1.
 """
 

@@ -122,15 +122,15 @@ class Prompt(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return masks, IoU, score and pointer."""
         switches = initial, has_mask, has_previous
-        found, few = self._decode(features, points, labels, mask, previous, switches)
+        found, sole_point = self._decode(features, points, labels, mask, previous, switches)
         best, best_iou, best_token = self.heads.best(found)
         sole = self.heads.logits(found.kernels[:, :1], found)
         stable = _stability(sole)
-        several = few * (1 - has_mask)
-        use_best = torch.maximum(several, 1 - stable)
+        ambiguous = sole_point * (1 - has_mask)
+        use_best = torch.maximum(ambiguous, 1 - stable)
         logits = _choose(use_best.view(1, 1, 1, 1), best, sole)
         iou = _choose(use_best, best_iou, found.ious[:, :1])
-        token = _choose(several, best_token, found.tokens[:, 0])
+        token = _choose(ambiguous, best_token, found.tokens[:, 0])
         masks, pointer = self.heads.finish(logits, token, found.score)
         return self._given(mask, has_mask, (masks, iou, found.score, pointer))
 
@@ -187,9 +187,9 @@ def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 def _stability(logits: Tensor) -> Tensor:
     """(1, 1) of 0 and 1: is the mask's area nearly the same at two thresholds?"""
-    # shares, not counts: half precision holds no count of pixels
-    inner = (logits > _STABILITY_MARGIN).to(logits.dtype).mean((2, 3))
-    outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).mean((2, 3))
+    # shares of rows, then of the mask: half precision holds no count of pixels
+    inner = (logits > _STABILITY_MARGIN).to(logits.dtype).mean(3).mean(2)
+    outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).mean(3).mean(2)
     return (inner >= _STABLE * outer).to(logits.dtype)
 
 
