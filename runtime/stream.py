@@ -48,10 +48,6 @@ def drop_oldest(queue: deque[Captured], new: Captured) -> None:
     queue.append(new)
 
 
-def drop_newest(queue: deque[Captured], new: Captured) -> None:
-    """Leave a full queue as it is: frames that follow each other closely."""
-
-
 @dataclass(frozen=True)
 class StreamReport:
     """How a stream went.
