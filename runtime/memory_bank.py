@@ -3,6 +3,7 @@
     frame t, forward:   slot 0, 1, ..    conditioning frames, age 0
                         the slots after  t-1, t-2, .. t-6, as far as they exist, age 1 to 6
                         the last slots   empty, age -1
+                        (of one slot only, a conditioning frame has it)
 
     pointers            those of the conditioning frames up to t, then of t-1, t-2, .. t-15
 
@@ -111,9 +112,6 @@ class MemoryBank:
         self._conditioning: dict[int, Entry] = {}
         self._tracked: dict[int, Entry] = {}
 
-    def __len__(self) -> int:
-        return len(self._conditioning) + len(self._tracked)
-
     def get(self, index: int) -> Entry | None:
         """Return what is remembered of a frame."""
         return self._conditioning.get(index, self._tracked.get(index))
@@ -141,8 +139,10 @@ class MemoryBank:
         `pointers` (1, n, 256) and `pointer_valid` (1, n).
         """
         shape = self.shape
-        # one slot is always left to the newest frame
-        chosen = closest(index, self._conditioning, max(1, shape.slots - 1))
+        # one slot is left to the newest frame, unless there is only one: what the object is comes
+        # before where it was, of which pointers, if the model reads them, still tell
+        most = max(1, shape.slots - 1)
+        chosen = closest(index, self._conditioning, most, reverse=reverse)
         memory = np.zeros((shape.channels, shape.slots, shape.tokens), np.float32)
         ages = np.full((1, shape.slots), EMPTY, np.float32)
         for slot, (age, entry) in enumerate(self._remembered(index, chosen, reverse)):
@@ -196,18 +196,20 @@ class MemoryBank:
         return bank
 
 
-def closest(index: int, frames: Collection[int], most: int) -> list[int]:
+def closest(index: int, frames: Collection[int], most: int, *, reverse: bool = False) -> list[int]:
     """Return at most `most` of the frames, ascending.
 
     If there are more: the closest one before `index`, the closest one from `index` on, and then
     whichever are closest (official `select_closest_cond_frames`); of equally close ones the
-    earlier.
+    earlier. A single one is the one that tracking came past last: the closest before `index` or,
+    in reverse, from `index` on; only where there is none such, the closest on the other side.
     """
     if len(frames) <= most:
         return sorted(frames)
     before = max((t for t in frames if t < index), default=None)
     after = min((t for t in frames if t >= index), default=None)
-    first = [t for t in (before, after) if t is not None]
+    passed_first = (after, before) if reverse else (before, after)
+    first = [t for t in passed_first if t is not None]
     others = sorted((abs(t - index), t) for t in frames if t not in first)
     return sorted([*first, *(t for _, t in others)][:most])
 
