@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from phoneward.runtime.frames import Frame
     from phoneward.runtime.prompts import Prompt
-    from phoneward.runtime.tracker import TrackedFrame
+    from phoneward.runtime.tracked_frame import TrackedFrame
 
 
 class Tracks(Protocol):

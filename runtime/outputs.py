@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from phoneward.runtime.frames import Frame
-    from phoneward.runtime.tracker import TrackedFrame
+    from phoneward.runtime.tracked_frame import TrackedFrame
 
 TRACK, OVERLAY, MASKS = "track.json", "overlay.mp4", "masks"
 SCHEMA = "phoneward-track-1"

@@ -24,14 +24,11 @@ import numpy as np
 
 from phoneward.errors import PromptError
 from phoneward.runtime.artifacts import Wanted, choose_set, open_artifact
-from phoneward.runtime.memory_bank import BankShape, Entry, MemoryBank, narrow
-from phoneward.runtime.memory_bank import TrackerConfig as TrackerConfig
+from phoneward.runtime.memory_bank import BankShape, Entry, MemoryBank, TrackerConfig, narrow
 from phoneward.runtime.prompt_tensors import clicks_of, prompt_tensors, switch
 from phoneward.runtime.resample import frame_size, frame_tensor, mask_tensor
-from phoneward.runtime.stages import Runner as Runner
-from phoneward.runtime.stages import Stages
-from phoneward.runtime.tracked_frame import TrackedFrame as TrackedFrame
-from phoneward.runtime.tracked_frame import tracked_frame
+from phoneward.runtime.stages import Runner, Stages
+from phoneward.runtime.tracked_frame import TrackedFrame, tracked_frame
 from phoneward.runtime.tracker_state import from_arrays, to_arrays
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from phoneward.runtime.memory_bank import widen
 from phoneward.runtime.prompts import Prompt
-from phoneward.runtime.tracker import TrackedFrame, Tracker
+from phoneward.runtime.tracked_frame import TrackedFrame
+from phoneward.runtime.tracker import Tracker
 from tests.efficienttam_recipe import clip, disc
 
 GOLDEN = Path(__file__).parent / "data" / "efficienttam"

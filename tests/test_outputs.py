@@ -20,7 +20,7 @@ from phoneward.runtime.frames import Frame, open_frames
 from phoneward.runtime.outputs import TrackFolder, bbox_of, row_of
 from phoneward.runtime.overlay import OverlayVideo, color_of, draw, outline
 from phoneward.runtime.rle import decode
-from phoneward.runtime.tracker import TrackedFrame
+from phoneward.runtime.tracked_frame import TrackedFrame
 
 TIMES = (0.0, 0.04, 0.05, 0.3, 1.3)
 

@@ -26,7 +26,8 @@ from phoneward.errors import (
 )
 from phoneward.names import Precision
 from phoneward.runtime.prompts import Prompt
-from phoneward.runtime.tracker import STAGES, TrackedFrame, Tracker
+from phoneward.runtime.tracked_frame import TrackedFrame
+from phoneward.runtime.tracker import STAGES, Tracker
 from tests.efficienttam_recipe import clip, disc
 from tests.efficienttam_stages import Recorded, TorchStage, small_stages
 

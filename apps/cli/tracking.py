@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from phoneward.runtime.frames import Frame, Frames
     from phoneward.runtime.outputs import TrackFolder
     from phoneward.runtime.stream import StreamReport
-    from phoneward.runtime.tracker import TrackedFrame
+    from phoneward.runtime.tracked_frame import TrackedFrame
 
 
 @dataclass
