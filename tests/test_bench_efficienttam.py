@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from phoneward.apps.bench import bystanders, tam_keys, tam_page, tam_run
-from phoneward.apps.bench.bystanders import with_bystanders
+from phoneward.apps.bench.bystanders import quiet, with_bystanders
 from phoneward.apps.bench.child import run_child
 from phoneward.apps.bench.efficienttam import main
 from phoneward.apps.bench.records import Machine, to_json
@@ -124,6 +125,21 @@ def test_bystanders_are_what_is_left_of_the_processors_time(
     monkeypatch.undo()
 
 
+def test_the_lock_is_held_once_it_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.9, 0.5, 0.05])
+    monkeypatch.setattr(bystanders, "with_bystanders", lambda work: (None, next(readings)))
+    monkeypatch.setattr(bystanders, "_PAUSE_S", 0.0)
+    lock = tmp_path / "lock"
+    with quiet(lock):
+        assert list(readings) == []
+        with lock.open("a") as stream, pytest.raises(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    monkeypatch.setattr(bystanders, "with_bystanders", lambda work: (None, 2.0))
+    monkeypatch.setattr(bystanders, "_PATIENCE_S", 0.0)
+    with quiet(None):  # patience has an end
+        pass
+
+
 def test_where_the_system_does_not_tell_there_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +156,8 @@ def test_a_disturbed_turn_is_taken_again(
 ) -> None:
     readings = iter(cores)
     timing = StageTiming(samples_ns={"encode": (1,)})
+    monkeypatch.setattr(bystanders, "_PROBE_S", 0.0)
+    monkeypatch.setattr(bystanders, "_STAT", Path("absent"))
     monkeypatch.setattr(tam_run, "with_bystanders", lambda work: (timing, next(readings)))
     plan = StagePlan(MODEL, ("exact",), ("litert",), 1, 1, 1, None)
     bench = StageBench(plan, StageShop(Path("absent"), plan), lambda *_: None)

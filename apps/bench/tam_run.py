@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phoneward.apps.bench.bystanders import with_bystanders
+from phoneward.apps.bench.bystanders import CALM, quiet, with_bystanders
 from phoneward.apps.bench.child import ChildError, kept, run_child
 from phoneward.apps.bench.machine import DISTRIBUTIONS, this_machine
 from phoneward.apps.bench.records import EAGER
@@ -46,8 +46,6 @@ from phoneward.runtime.parity import compare
 
 TIMED = ("litert", "executorch", "onnxruntime")
 BANKS: tuple[Bank, ...] = ("exact", "pooled")
-CALM = 0.1
-"""Cores that others may keep busy while something is timed."""
 _TRIES = 3
 # what decides what is in the work folder, besides the export
 _CODE = ("tam_prepare.py", "tam_convert.py", "tam_keys.py")
@@ -192,7 +190,8 @@ class StageBench:
                 self._fail(subject, f"round {number + 1}: {error}")
 
         groups = schedule(subjects, self.plan.rounds, lambda subject: subject.bank)
-        take_turns(groups, one, self.plan.lock)
+        # a group takes too long to keep others from the machine: each turn takes the lock
+        take_turns(groups, one, None)
 
     def results(self, command: str) -> TamResults:
         """Gather everything."""
@@ -250,11 +249,12 @@ class StageBench:
         return bool(made)
 
     def _calm(self, number: int, subject: StageSubject) -> StageMeasurement:
-        """Time until others leave the machine alone, or keep the calmest try."""
+        """Time when others leave the machine alone, or keep the calmest try."""
         files = self.sets[subject].files if subject in self.sets else ()
         tried: list[StageMeasurement] = []
         while len(tried) < _TRIES:
-            timing, others = with_bystanders(lambda: self.shop.time(subject, files))
+            with quiet(self.plan.lock):
+                timing, others = with_bystanders(lambda: self.shop.time(subject, files))
             taken = StageMeasurement(
                 subject=subject, round=number, timing=timing, others=others, tries=len(tried) + 1
             )
