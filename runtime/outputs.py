@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRACK, OVERLAY, MASKS = "track.json", "overlay.mp4", "masks"
 SCHEMA = "phoneward-track-1"
 _OURS = frozenset({TRACK, OVERLAY, MASKS})
+_DESKTOP = frozenset({".DS_Store", "Thumbs.db"})  # left by whoever looks into a folder
 _UNFINISHED = "tracking was not ended"
 
 
@@ -78,6 +79,8 @@ def bbox_of(mask: NDArray[np.bool_]) -> list[int]:
 def check_free(folder: Path, *, force: bool = False) -> None:
     """Check that the results of tracking may be written to `folder`.
 
+    What Finder and Explorer leave in a folder counts as nothing.
+
     Raises:
         OutputExists: an earlier tracking is there and `force` is false.
         NotATrack: what is there is neither empty nor only of an earlier tracking.
@@ -86,11 +89,24 @@ def check_free(folder: Path, *, force: bool = False) -> None:
         return
     if not folder.is_dir():
         raise NotATrack(folder)
-    if present := {path.name for path in folder.iterdir()}:
+    if present := {path.name for path in folder.iterdir()} - _DESKTOP:
         if not (present <= _OURS and _is_track(folder)):
             raise NotATrack(folder)
         if not force:
             raise OutputExists(folder)
+
+
+def check_apart(folder: Path, source: Path) -> None:
+    """Check that a source of frames is neither the folder for the results nor in it.
+
+    Raises:
+        OutputError: it is, and would be removed for the results.
+    """
+    if not folder.exists():
+        return
+    place = source.resolve()
+    if any(folder.samefile(each) for each in (place, *place.parents)):
+        raise OutputError(f"{source} lies in the output folder {folder}; choose another folder")
 
 
 class TrackFile:
@@ -230,7 +246,7 @@ class TrackFolder:
         if self._track is None or self._video is None:
             check_free(self.folder, force=self._force)
             if self.folder.is_dir():
-                for path in self.folder.iterdir():
+                for path in [each for each in self.folder.iterdir() if each.name in _OURS]:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             (self.folder / MASKS).mkdir(parents=True, exist_ok=True)
             about = {**self._about, "size": [height, width]}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from phoneward.errors import EngineError, MissingExtra, NotATrack, OutputError, OutputExists
 from phoneward.runtime.frames import Frame, open_frames
-from phoneward.runtime.outputs import TrackFolder, bbox_of, row_of
+from phoneward.runtime.outputs import TrackFolder, bbox_of, check_apart, check_free, row_of
 from phoneward.runtime.overlay import OverlayVideo, color_of, draw, outline
 from phoneward.runtime.rle import decode
 from phoneward.runtime.tracked_frame import TrackedFrame
@@ -177,6 +177,34 @@ def test_what_is_there_is_replaced_by_force_and_only_if_tracking_wrote_it(tmp_pa
         with pytest.raises(NotATrack):
             TrackFolder(place, {}, force=True)
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db"])
+def test_what_a_file_browser_leaves_is_in_nobodys_way(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / name).write_text("icons")
+    for run, force in ((1, False), (2, True)):
+        with TrackFolder(folder, {"run": run}, force=force) as out:
+            out.write(frame(0), tracked(0, square(), (1,)))
+        assert json.loads((folder / "track.json").read_text())["run"] == run
+    assert (folder / name).read_text() == "icons"
+    with pytest.raises(OutputExists, match="give --force"):
+        check_free(folder)
+
+
+def test_a_source_in_the_output_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    masks = folder / "masks" / "1"
+    check_apart(folder, tmp_path)
+    masks.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(masks)
+    for source in (folder, masks, tmp_path / "link", tmp_path / "out" / ".." / "out" / "masks"):
+        with pytest.raises(OutputError, match="lies in the output folder"):
+            check_apart(folder, source)
+    (tmp_path / "outside.mp4").touch()
+    for source in (tmp_path, tmp_path / "outside.mp4"):
+        check_apart(folder, source)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

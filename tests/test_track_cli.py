@@ -238,6 +238,15 @@ def test_the_whole_command(images: Path, tmp_path: Path, bundle: Bundle) -> None
     assert np.array_equal(decode(one["rle"]), mask > 0)
 
 
+def test_force_does_not_remove_its_own_source(images: Path, tmp_path: Path, bundle: Bundle) -> None:
+    play(images, tmp_path / "out", parse_prompts(["0:30,20"], [], []), StandIn())
+    arguments = (bundle.path, "out/masks/1", "--point", "0:30,20", "-o", "out", "--force")
+    code, out, err = run(*arguments, cwd=tmp_path, stand_in={})
+    assert (code, out) == (2, "")
+    assert err == ("error: out/masks/1 lies in the output folder out; choose another folder\n")
+    assert len(list((tmp_path / "out" / "masks" / "1").iterdir())) == 10
+
+
 def test_json_alone_writes_nothing(images: Path, tmp_path: Path, bundle: Bundle) -> None:
     arguments = (bundle.path, images, "--point", "0:30,20", "--json", "--realtime")
     code, out, err = run(*arguments, cwd=tmp_path, stand_in={})

@@ -25,7 +25,9 @@ EXAMPLE = "Example: phoneward track tam street.mp4 --point 0:412,233 -o street"
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
-    video: Annotated[str, typer.Argument(help="A video, a folder of images, or camera:0.")],
+    video: Annotated[
+        str, typer.Argument(help="A video, an image, a folder of images, or camera:0.")
+    ],
     point: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,7 +41,11 @@ def command(
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(help="[OBJECT@]FRAME:FILE, bright on the object; repeatable.", metavar="MASK"),
+        typer.Option(
+            help="[OBJECT@]FRAME:FILE, bright and opaque on the object, or a palette image whose "
+            "index 0 is the background; repeatable.",
+            metavar="MASK",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -79,7 +85,7 @@ def command(
     from phoneward.bundle import Bundle
     from phoneward.quiet import noise_to
     from phoneward.runtime.frames import open_frames
-    from phoneward.runtime.outputs import TrackFolder, check_free
+    from phoneward.runtime.outputs import TrackFolder, check_apart, check_free
     from phoneward.runtime.tracker import Tracker
 
     if output is None and not json_output:
@@ -90,6 +96,8 @@ def command(
         frames = stack.enter_context(open_frames(video, rate=rate))
         _check_frames_exist(frames, prompts)
         if output is not None:
+            if not frames.live:
+                check_apart(output, Path(video))
             check_free(output, force=force)
         progress = stack.enter_context(progress_bar(quiet=json_output or not sys.stderr.isatty()))
         stack.enter_context(noise_to(Path(os.devnull)))
