@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,9 +12,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from phoneward.errors import ImageError, InvalidSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from phoneward.spec import ImageSpec, TensorSpec
+
+Loaded = TypeVar("Loaded")
 
 _MOST_UNEQUAL = 100
 _TOP16 = 65535
@@ -31,6 +35,22 @@ def load_image(path: Path) -> Image.Image:
         ImageError: missing, truncated, not an image, so large as to be a decompression bomb, or
             one side more than 100 times the other (scaling the shorter one would be the bomb).
     """
+    return _loaded(path, _to_rgb)
+
+
+def load_levels(path: Path) -> NDArray[np.uint8]:
+    """Read an image file that shows a mask as uint8 (H, W), 0 in the background.
+
+    The level is the brightest channel's, times alpha where there is one. In a palette image index
+    0 is the background and every other index 255, as in annotations of video objects.
+
+    Raises:
+        ImageError: as `load_image`, or a bright and opaque color has index 0 of a palette.
+    """
+    return _loaded(path, _to_levels)
+
+
+def _loaded(path: Path, convert: Callable[[Image.Image], Loaded]) -> Loaded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata beside sound pixels
@@ -38,7 +58,7 @@ def load_image(path: Path) -> Image.Image:
             with Image.open(path) as opened:
                 if max(opened.size) > _MOST_UNEQUAL * min(opened.size):
                     raise ImageError(path, f"{opened.width}x{opened.height} is a line")
-                return _to_rgb(ImageOps.exif_transpose(opened))
+                return convert(ImageOps.exif_transpose(opened))
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -81,6 +101,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _to_levels(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        return np.asarray(np.asarray(_to_rgb(image)).max(axis=2), np.uint8)
+    indices = np.asarray(image) if image.mode == "P" else None
+    pixels = np.asarray(image.convert("RGBA"), np.uint16)
+    alpha = pixels[..., 3]
+    levels = np.asarray(pixels[..., :3].max(axis=2) * alpha // 255, np.uint8)
+    if indices is None:
+        return levels
+    if (levels[indices == 0] > 127).any():
+        raise ValueError(
+            "a bright color has index 0 of the palette, the background's; save the mask in grey"
+        )
+    return np.asarray(np.where(indices > 0, alpha, 0), np.uint8)
 
 
 def _fitted(image: Image.Image, spec: ImageSpec) -> Image.Image:

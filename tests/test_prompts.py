@@ -113,6 +113,36 @@ def test_masks_of_files(tmp_path: Path, value: int, mode: str) -> None:
     assert np.array_equal(parsed.prompt.mask, mask)
 
 
+def test_a_masks_object_is_bright_and_opaque(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    pixels = np.zeros((2, 3, 4), np.uint8)
+    pixels[0] = [(255, 255, 255, 255), (255, 255, 255, 0), (0, 0, 0, 255)]
+    pixels[1] = [(200, 200, 200, 200), (255, 255, 255, 100), (0, 0, 0, 0)]
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("LA")):
+        image.save(path)
+        assert load_mask(path).tolist() == [[True, False, False], [True, False, False]]
+    Image.fromarray(np.array([[7, 255]], np.uint8)).save(path, transparency=255)
+    assert load_mask(path).tolist() == [[True, False]]
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(PromptError, match="black or transparent"):
+        load_mask(path)
+
+
+def test_a_palette_masks_object_is_all_but_index_0(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    image = Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8))
+    for background, transparent in (((0, 0, 0), None), ((255, 255, 255), 0)):
+        image.putpalette([*background, 128, 0, 0, 40, 0, 0, 0, 0, 0])
+        image.save(path, **({} if transparent is None else {"transparency": transparent}))
+        with Image.open(path) as saved:
+            assert saved.mode == "P"
+        assert load_mask(path).tolist() == [[False, True, True, True]]
+    image.save(path)  # white, opaque, at index 0: the object as it shows, the background by index
+    with pytest.raises(ImageError, match=r"mask.png: .*index 0 of the palette"):
+        load_mask(path)
+
+
 def test_masks_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "black.png"
     Image.new("L", (3, 3)).save(path)

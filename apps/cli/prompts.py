@@ -12,7 +12,7 @@ import numpy as np
 
 from phoneward.errors import PromptError
 from phoneward.runtime.follow import PromptAt
-from phoneward.runtime.images import load_image
+from phoneward.runtime.images import load_levels
 from phoneward.runtime.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parse_prompts(
 
     Raises:
         PromptError: an option of another form, none at all, two boxes or masks for one object on
-            one frame, or a mask that is all black.
+            one frame, or a mask that is empty.
         ImageError: a mask file cannot be read.
     """
     parts: dict[tuple[int, int], _Parts] = {}
@@ -74,17 +74,18 @@ def parse_prompts(
 
 
 def load_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a mask image as bool (H, W): True above half of its brightest value.
+    """Read a mask image as bool (H, W): True above half of its brightest level (`load_levels`).
 
-    So 0 and 255, 0 and 1, colors on black and JPEG's blurred edges all mean what they show.
+    So 0 and 255, 0 and 1, colors on black and JPEG's blurred edges all mean what they show, what
+    is transparent is background, and of a palette image all but index 0 is the object.
 
     Raises:
-        ImageError: it is no readable image.
-        PromptError: it is all black.
+        ImageError: it is no readable image, or a palette image with a bright background.
+        PromptError: nothing in it is bright and opaque.
     """
-    brightness = np.asarray(load_image(path)).max(axis=2)
+    brightness = load_levels(path)
     if not brightness.any():
-        raise PromptError(f"{path}: the mask is empty, all of it is black")
+        raise PromptError(f"{path}: the mask is empty, all of it is black or transparent")
     return np.asarray(brightness > brightness.max() / 2, np.bool_)
 
 
