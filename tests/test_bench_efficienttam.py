@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -125,7 +125,10 @@ def test_bystanders_are_what_is_left_of_the_processors_time(
     monkeypatch.undo()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
 def test_the_lock_is_held_once_it_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
     readings = iter([0.9, 0.5, 0.05])
     monkeypatch.setattr(bystanders, "with_bystanders", lambda work: (None, next(readings)))
     monkeypatch.setattr(bystanders, "_PAUSE_S", 0.0)

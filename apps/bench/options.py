@@ -26,7 +26,7 @@ def add_places(parser: argparse.ArgumentParser, output: Path) -> None:
     add = parser.add_argument
     add("--threads", type=positive, default=min(2, usable_cores()), help="of every engine [2]")
     add("--work", type=Path, default=default_root() / "bench", help="where files are kept")
-    add("--lock", type=Path, help="flock this file: shared to convert, exclusive for each round")
+    add("--lock", type=Path, help="flock this file: shared to convert, exclusive to time")
     add("-o", "--output", type=Path, default=output)
 
 

@@ -46,8 +46,8 @@ full memory: {slots} frames and {pointers} object pointers. `pooled` is the expo
 
 Every measurement is a process of its own with one engine in it, which loads all stages and runs \
 them in turn, as a tracker does: two frames to get warm, then {runs} that are timed, copies of \
-input and output included. All subjects of a bank take turns, {rounds} rounds of them. Cells are \
-milliseconds, `typical / best`: the median of all rounds' medians, and the lowest median of a \
+input and output included. All subjects of a bank take turns, {rounds} rounds of them, each when \
+nothing else runs. Cells are milliseconds, `typical / best`: the median of all rounds' medians, and the lowest median of a \
 round. Ratios are formed within rounds, and the middle one is quoted. Eager PyTorch runs the \
 stages as the model is built, before any rewrite, on the same inputs. The weights are random, from \
 a fixed seed: the time does not depend on them. These are not phone latencies.
@@ -240,8 +240,8 @@ def _files(results: TamResults) -> str:
     lines = [f"- {failure.subject}: {failure.error}\n" for failure in results.failures]
     return (
         "Seconds are those of the converter with its packages imported; for rewritten stages they "
-        "include the rewrites and the proof against PyTorch. ONNX Runtime decides when it loads a "
-        "file what its kernels take.\n\n"
+        "include the rewrites and the proof against PyTorch, and the machine had other work then. "
+        "ONNX Runtime decides when it loads a file what its kernels take.\n\n"
         + markdown_table(head, rows)
         + "\nLargest error of an output against eager PyTorch on the timed inputs, over the range "
         "of PyTorch's:\n\n"
