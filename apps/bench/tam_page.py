@@ -47,10 +47,11 @@ full memory: {slots} frames and {pointers} object pointers. `pooled` is the expo
 Every measurement is a process of its own with one engine in it, which loads all stages and runs \
 them in turn, as a tracker does: two frames to get warm, then {runs} that are timed, copies of \
 input and output included. All subjects of a bank take turns, {rounds} rounds of them, each when \
-nothing else runs. Cells are milliseconds, `typical / best`: the median of all rounds' medians, and the lowest median of a \
-round. Ratios are formed within rounds, and the middle one is quoted. Eager PyTorch runs the \
-stages as the model is built, before any rewrite, on the same inputs. The weights are random, from \
-a fixed seed: the time does not depend on them. These are not phone latencies.
+nothing else runs. Cells are milliseconds, `typical / best`: the median of all rounds' medians, \
+and the lowest median of a round. Ratios are formed within rounds, and the middle one is quoted. \
+Eager PyTorch runs the stages as the model is built, before any rewrite, on the same inputs. The \
+weights are random, from a fixed seed: the time does not depend on them. These are not phone \
+latencies.
 """
 
 _KEYS = """\
