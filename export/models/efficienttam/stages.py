@@ -232,12 +232,15 @@ class Memorize(nn.Module):
         super().__init__()
         self.encoder = model.memory_encoder
         side = model.variant.grid * _MASK_STRIDE
-        self.register_buffer("larger", resize_matrix(model.variant.image, side, antialias=False))
+        larger = resize_matrix(model.variant.image, side, antialias=False)
+        # halved and doubled, which is exact: the TFLite converter would make one constant of equal
+        # ones, and ai-edge-quantizer 0.10 fails over a constant that two operators share
+        self.register_buffer("larger", larger / 2)
+        self.register_buffer("wider", larger.transpose(0, 1) * 2)
 
     def forward(self, features: Tensor, masks: Tensor, prompted: Tensor) -> Tensor:
         """Remember a frame; the mask of a prompted one counts as certain."""
-        larger = cast(Tensor, self.larger)
-        logits = larger @ (masks.reshape(masks.shape[2:]) @ larger.transpose(0, 1))
+        logits = self.larger @ (masks.reshape(masks.shape[2:]) @ cast(Tensor, self.wider))
         certain = (logits > 0).to(logits.dtype)
         mask = _GAIN * _choose(prompted, certain, logits.sigmoid()) + _OFFSET
         return cast(Tensor, self.encoder(features, mask.view(1, 1, *mask.shape)))
