@@ -36,8 +36,9 @@ class Attend(nn.Module):  # type: ignore[misc]
         self.cross, self.given = reader.layers[0].cross_attention, given
         self.register_buffer("query_cosines", reader.query_cosines)
         self.register_buffer("query_sines", reader.query_sines)
-        self.register_buffer("cosines", reader.bank.cosines)
-        self.register_buffer("sines", reader.bank.sines)
+        if not given:
+            self.register_buffer("cosines", reader.bank.cosines)
+            self.register_buffer("sines", reader.bank.sines)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend with values (1, N, 64)."""
