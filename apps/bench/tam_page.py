@@ -228,7 +228,7 @@ def _files(results: TamResults) -> str:
     errors = {a.subject: a for a in results.agreements}
     rows = []
     for one in results.sets:
-        for file in one.files:
+        for file in (file for file in one.files if file.stage not in ATTENDS):
             d = file.delegation
             outside = f"{d.partitions}, {sum(d.fallback.values())}" if d else ""
             cells = (f"{file.bytes / 1e6:.1f}", f"{file.seconds:.1f}", outside)
