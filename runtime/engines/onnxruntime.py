@@ -25,6 +25,9 @@ class OnnxRuntimeSession(Session):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
+        # a model of several stages has a pool of threads each: those of a stage that has ended
+        # must not keep the cores busy while the next one runs
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session: Any = onnxruntime.InferenceSession(
             str(self.path), options, providers=["CPUExecutionProvider"]
         )
