@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,10 +124,16 @@ def test_growth_counts_from_the_hundredth_frame() -> None:
 
 def test_the_page_says_whether_memory_grows() -> None:
     page = render(results(looks(50, *(100, 100.4) * 20)))
-    assert "does not grow" in page
+    assert "it is flat" in page
     assert "between 100.0 and 100.4 MB" in page
     assert "| 2050 | 100.4 |" in page or "| 2000 | 100.0 |" in page
-    assert "**grows**" in render(results(looks(50, *(100 + n for n in range(40)))))
+    assert "it is **not flat**" in render(results(looks(50, *(100 + n for n in range(40)))))
+
+
+def test_the_page_tells_a_step_from_steady_growth() -> None:
+    page = " ".join(render(results(looks(50, *[100.0] * 10, *[100.5] * 30))).split())
+    assert re.search(r"rises by \+\d+\.\d kB", page)
+    assert "second half alone by +0.0 kB" in page.replace("-0.0", "+0.0")
 
 
 def results(seen: tuple[Look, ...]) -> StreamResults:

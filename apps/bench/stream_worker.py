@@ -52,7 +52,11 @@ class Look(Spec):
 
 
 class StreamRun(Spec):
-    """A whole stream; `milliseconds` is the mean time of a frame, the frame's making included."""
+    """A whole stream.
+
+    `milliseconds` is the mean time of a frame by the clock, whatever else the machine did or
+    stopped meanwhile: no measurement of speed.
+    """
 
     looks: tuple[Look, ...]
     milliseconds: float
