@@ -1,0 +1,1 @@
+"""Core ML's ML programs, run anywhere: op by op, on the CPU, with PyTorch."""

@@ -1,0 +1,7 @@
+"""Attention in one op."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

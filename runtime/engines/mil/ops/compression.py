@@ -1,0 +1,7 @@
+"""Compressed weights, unpacked; quantization of values."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

@@ -1,0 +1,7 @@
+"""Branches, loops, lists and states."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

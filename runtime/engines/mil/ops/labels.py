@@ -1,0 +1,7 @@
+"""Labels of a classifier."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

@@ -1,0 +1,7 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

@@ -1,0 +1,7 @@
+"""Images at another size: resizing, cropping, sampling."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

@@ -1,0 +1,7 @@
+"""Whole tensors: filled, joined, sorted, searched."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()

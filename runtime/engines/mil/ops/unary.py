@@ -1,0 +1,7 @@
+"""Elementwise ops on one value."""
+
+from __future__ import annotations
+
+from phoneward.runtime.engines.mil.signature import Table
+
+TABLE = Table()
