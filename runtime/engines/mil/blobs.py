@@ -46,5 +46,5 @@ def _bytes_needed(tensor: Any) -> int:
     dtype = types.PROTO_TO_BUILTIN_TYPE[tensor.dataType]
     count = math.prod(dimension.constant.size for dimension in tensor.dimensions)
     if types.is_sub_byte(dtype):
-        return math.ceil(count * int(dtype.get_bitwidth()) / 8)
+        return -(-count * int(dtype.get_bitwidth()) // 8)
     return int(count * np.dtype(types.nptype_from_builtin(dtype)).itemsize)
