@@ -44,7 +44,7 @@ def _bytes_needed(tensor: Any) -> int:
     from coremltools.converters.mil.mil import types
 
     dtype = types.PROTO_TO_BUILTIN_TYPE[tensor.dataType]
-    count = math.prod(dimension.constant.size for dimension in tensor.dimensions)
+    count: int = math.prod(dimension.constant.size for dimension in tensor.dimensions)
     if types.is_sub_byte(dtype):
         return -(-count * int(dtype.get_bitwidth()) // 8)
-    return int(count * np.dtype(types.nptype_from_builtin(dtype)).itemsize)
+    return count * int(np.dtype(types.nptype_from_builtin(dtype)).itemsize)
