@@ -62,7 +62,7 @@ STAGE = Stage(
     image=ImageSpec(height=32, width=32, crop_fraction=0.875),
 )
 CHANNELS_LAST = TensorSpec(name="image", shape=(1, 32, 32, 3), layout="NHWC")
-SUFFIXES = {"tflite": ".tflite", "executorch": ".pte", "onnx": ".onnx"}
+SUFFIXES = {"tflite": ".tflite", "executorch": ".pte", "onnx": ".onnx", "coreml": ".mlpackage"}
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,16 @@ def lower(format_name: str, model: Any, stage: Stage, path: Path) -> None:
 
     example = tuple(torch.rand(spec.shape) for spec in stage.inputs)
     with noise_to(path.with_suffix(".log")):
-        path.write_bytes(_CONVERTERS[format_name](model, example, stage))
+        _CONVERTERS[format_name](model, example, stage, path)
 
 
-def _to_tflite(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
-    import tempfile
-
+def _to_tflite(model: Any, example: tuple[Any, ...], stage: Stage, path: Path) -> None:
     import litert_torch
 
-    with tempfile.TemporaryDirectory() as folder:
-        litert_torch.convert(model, example).export(f"{folder}/model.tflite")
-        return Path(folder, "model.tflite").read_bytes()
+    litert_torch.convert(model, example).export(str(path))
 
 
-def _to_executorch(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
+def _to_executorch(model: Any, example: tuple[Any, ...], stage: Stage, path: Path) -> None:
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
@@ -105,10 +101,10 @@ def _to_executorch(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
     edge = to_edge_transform_and_lower(
         torch.export.export(model, example), partitioner=[XnnpackPartitioner()]
     )
-    return bytes(edge.to_executorch().buffer)
+    path.write_bytes(edge.to_executorch().buffer)
 
 
-def _to_onnx(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
+def _to_onnx(model: Any, example: tuple[Any, ...], stage: Stage, path: Path) -> None:
     import torch
 
     program = torch.onnx.export(
@@ -120,10 +116,30 @@ def _to_onnx(model: Any, example: tuple[Any, ...], stage: Stage) -> bytes:
         verbose=False,
     )
     assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    path.write_bytes(program.model_proto.SerializeToString())
 
 
-_CONVERTERS = {"tflite": _to_tflite, "executorch": _to_executorch, "onnx": _to_onnx}
+def _to_coreml(model: Any, example: tuple[Any, ...], stage: Stage, path: Path) -> None:
+    import coremltools as ct
+    import torch
+
+    program = torch.export.export(model, example).run_decompositions({})
+    ct.convert(
+        program,
+        inputs=[ct.TensorType(name=spec.name, shape=spec.shape) for spec in stage.inputs],
+        outputs=[ct.TensorType(name=spec.name) for spec in stage.outputs],
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    ).save(str(path))
+
+
+_CONVERTERS = {
+    "tflite": _to_tflite,
+    "executorch": _to_executorch,
+    "onnx": _to_onnx,
+    "coreml": _to_coreml,
+}
 
 
 @pytest.fixture(scope="session")

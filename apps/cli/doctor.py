@@ -46,13 +46,22 @@ def command(
         Scope | None,
         typer.Option("--for", help="What to check for. Default: export where torch is installed."),
     ] = None,
+    ops: Annotated[
+        Path | None,
+        typer.Option(help="List the ops of this .mlpackage instead, and which are missing here."),
+    ] = None,
     json_output: JsonFlag = False,
 ) -> int:
     """Compare this installation with the versions that are known to work together.
 
     Reads package metadata only. Exit code 1: something is missing, or, for export, differs from
     the known-good version. For the runtime, which takes ranges, a difference is only shown.
+    With --ops: 1 if the engine `mil` lacks an op of the package.
     """
+    if ops is not None:
+        from phoneward.apps.cli.ops import show_ops
+
+        return show_ops(ops, json_output=json_output)
     here = _look(scope or (Scope.EXPORT if installed_version("torch") else Scope.RUNTIME))
     if json_output:
         print_json(_as_json(here))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ ENGINES: Registry[Engine] = Registry(
             "phoneward.runtime.engines.litert:LiteRTSession",
             "litert",
             ("ai_edge_litert", "tflite_runtime"),
+            one_is_enough=True,
         ),
         "onnxruntime": Entry(
             "phoneward.runtime.engines.onnxruntime:OnnxRuntimeSession",
@@ -49,6 +49,9 @@ ENGINES: Registry[Engine] = Registry(
         ),
         "coreml": Entry(
             "phoneward.runtime.engines.coreml:CoreMLSession", "coreml", ("coremltools",)
+        ),
+        "mil": Entry(
+            "phoneward.runtime.engines.mil.session:MilSession", "mil", ("coremltools", "torch")
         ),
         "executorch": Entry(
             "phoneward.runtime.engines.executorch:ExecuTorchSession", "executorch", ("executorch",)
@@ -61,7 +64,7 @@ _BY_FORMAT = {
     "tflite": ("litert",),
     "executorch": ("executorch",),
     "onnx": ("onnxruntime",),
-    "coreml": ("coreml",),
+    "coreml": ("coreml", "mil"),
 }
 
 _ABSENT = "not installed"
@@ -83,7 +86,7 @@ def why_not(engine: str) -> str | None:
     entry = ENGINES.entry(engine)
     if engine == "coreml" and sys.platform != "darwin":
         return "Core ML runs only on macOS and iOS"
-    if not any(importlib.util.find_spec(package) for package in entry.packages):
+    if entry.missing():
         return f"{_ABSENT}; run: pip install 'phoneward[{entry.extra}]'"
     return None
 

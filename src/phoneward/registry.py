@@ -18,12 +18,21 @@ class Entry:
     """Where a registered object lives and which extra installs what it imports.
 
     `target` is `"package.module:attribute"`. `packages` are the import names (not the
-    distribution names) whose absence means that `extra` is not installed.
+    distribution names) whose absence means that `extra` is not installed: all of them are needed,
+    or with `one_is_enough` any.
     """
 
     target: str
     extra: str = ""
     packages: tuple[str, ...] = ()
+    one_is_enough: bool = False
+
+    def missing(self) -> str | None:
+        """Return an import name whose absence matters, or None; imports nothing."""
+        absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if self.one_is_enough and len(absent) < len(self.packages):
+            return None
+        return next(iter(absent), None)
 
 
 class Registry(Generic[T]):
@@ -71,11 +80,10 @@ class Registry(Generic[T]):
             raise
 
     def require(self, name: str) -> None:
-        """Raise `MissingExtra` if one of the entry's packages is absent; imports nothing."""
+        """Raise `MissingExtra` if a package that the entry needs is absent; imports nothing."""
         entry = self.entry(name)
-        for package in entry.packages:
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtra(f"{self.kind} '{name}' (package {package})", entry.extra)
+        if package := entry.missing():
+            raise MissingExtra(f"{self.kind} '{name}' (package {package})", entry.extra)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order of registration."""
