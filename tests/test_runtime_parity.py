@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from phoneward.bundle import Bundle, Parity
 from phoneward.errors import ArtifactChanged, BundleError
 from phoneward.names import ParityStatus, Precision
-from phoneward.runtime.engines import open_session
+from phoneward.runtime.engines import engines_for, open_session
 from phoneward.runtime.parity import (
     THRESHOLDS,
     Reference,
@@ -286,9 +286,10 @@ def test_a_reference_holds_arrays_and_never_code(tmp_path: Path) -> None:
 def test_every_artifact_of_a_bundle_is_run(bundle: Bundle) -> None:
     steps: list[tuple[str, int, int]] = []
     checked = list(check_bundle(bundle, progress=lambda *step: steps.append(step)))
-    assert [a.format for a, _ in checked] == ["tflite", "executorch", "onnx", "none"]
-    assert [step[1:] for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    for (_, parity), engine in zip(checked, ("litert", "executorch", "onnxruntime"), strict=False):
+    assert [a.format for a, _ in checked] == ["tflite", "executorch", "onnx", "coreml", "none"]
+    assert [step[1:] for step in steps] == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    engines = "litert", "executorch", "onnxruntime", engines_for("coreml")[0]
+    for (_, parity), engine in zip(checked, engines, strict=False):
         assert (parity.status, parity.engine) == (ParityStatus.OK, engine)
         assert (parity.top1_agreement, parity.images, parity.reason) == (1.0, 5, None)
         assert parity.outputs[0].relative_error <= 1e-4
@@ -316,7 +317,7 @@ def test_an_artifact_of_another_network_fails(bundle: Bundle, tmp_path: Path) ->
     whole = Reference.load(bundle.path / "reference.npz")
     arrays_of = dict(whole.arrays)
     arrays_of["classify/output/logits"] = arrays_of["classify/output/logits"][..., ::-1]
-    for artifact in bundle.manifest.artifacts[:3]:
+    for artifact in bundle.manifest.artifacts[:4]:
         parity = check_artifact(bundle.file(artifact), artifact, Reference(arrays_of))
         assert parity.status is ParityStatus.FAILED
         assert "relative error" in (parity.reason or "")
@@ -325,7 +326,7 @@ def test_an_artifact_of_another_network_fails(bundle: Bundle, tmp_path: Path) ->
 def test_an_artifact_that_its_engine_refuses_fails(bundle: Bundle, tmp_path: Path) -> None:
     whole = Reference.load(bundle.path / "reference.npz")
     (tmp_path / "rubbish").write_bytes(b"rubbish" * 100)
-    for artifact in bundle.manifest.artifacts[:3]:
+    for artifact in bundle.manifest.artifacts[:4]:
         parity = check_artifact(tmp_path / "rubbish", artifact, whole)
         assert parity.status is ParityStatus.FAILED
         assert parity.engine is not None

@@ -32,7 +32,7 @@ class Engine(Protocol):
         ...
 
 
-# the one that loads quickest first: ExecuTorch's bindings import torch
+# the one that loads quickest first: ExecuTorch's bindings import torch, and `mil` is for checking
 ENGINES: Registry[Engine] = Registry(
     "engine",
     {
@@ -50,11 +50,11 @@ ENGINES: Registry[Engine] = Registry(
         "coreml": Entry(
             "phoneward.runtime.engines.coreml:CoreMLSession", "coreml", ("coremltools",)
         ),
-        "mil": Entry(
-            "phoneward.runtime.engines.mil.session:MilSession", "mil", ("coremltools", "torch")
-        ),
         "executorch": Entry(
             "phoneward.runtime.engines.executorch:ExecuTorchSession", "executorch", ("executorch",)
+        ),
+        "mil": Entry(
+            "phoneward.runtime.engines.mil.session:MilSession", "mil", ("coremltools", "torch")
         ),
     },
 )
