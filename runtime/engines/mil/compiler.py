@@ -116,6 +116,10 @@ def _shape(sizes: Iterable[Any]) -> tuple[int | None, ...]:
 
 def _carried(value: Any) -> Any:
     """A constant as the signature wants it: numbers as tensors, texts and lists as they are."""
+    from coremltools.converters.mil.mil.operation import mil_list
+
+    if isinstance(value, mil_list):
+        return list(value.ls)
     plain = isinstance(value, (str, list, dict)) or value is None
     text = isinstance(value, np.ndarray) and value.dtype.kind in "US"
     return value if plain or text else tensor(value)

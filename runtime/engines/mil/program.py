@@ -114,4 +114,5 @@ class Program:
 
 def unknown_ops(package: Package, function: str | None = None) -> list[str]:
     """Op types of a package (or of one of its functions) that no function here computes."""
-    return sorted(set(package.op_types(function)) - set(OPS) - {"const"})
+    # coremltools reads a write of a state as an op of its own, `coreml_update_state`
+    return sorted(set(package.op_types(function)) - set(OPS) - {"const", "write_state"})
