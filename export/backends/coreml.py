@@ -9,6 +9,7 @@ import numpy as np
 
 from phoneward.errors import InvalidSpec
 from phoneward.export.backends import Lowered
+from phoneward.export.backends.coreml_modules import METADATA, as_metadata, name_modules
 from phoneward.names import Precision
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ class CoreMLBackend:
             "minimum_deployment_target": getattr(ct.target, target),
             "compute_precision": ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
         }
+        module = _with_probabilities(graph.module) if labels else graph.module
+        exported = _program(module, stage)
+        modules = name_modules(exported, module)
         program = ct.convert(
-            _program(_with_probabilities(graph.module) if labels else graph.module, stage),
+            exported,
             convert_to="milinternal",
             inputs=[_input(ct, stage, i) for i in range(len(stage.inputs))],
             outputs=_outputs(ct, stage, classifier=labels is not None),
@@ -67,6 +71,7 @@ class CoreMLBackend:
             **settings,
         )
         _describe(model, graph.about, stage)
+        model.user_defined_metadata[METADATA] = as_metadata(model._mil_program, modules)
         model.save(str(out))
         return Lowered(stage.inputs, stage.outputs)
 
