@@ -32,7 +32,7 @@ def reduce_mean(
 def reduce_sum_square(
     x: Tensor, axes: Ints | None = None, keep_dims: bool = False, *, sums: Sums
 ) -> Tensor:
-    return _kept(_total(_square(x), axes, sums), x, axes, keep_dims)
+    return _kept(_total(_square(x, sums), axes, sums), x, axes, keep_dims)
 
 
 @TABLE.op
@@ -46,7 +46,7 @@ def reduce_l1_norm(
 def reduce_l2_norm(
     x: Tensor, axes: Ints | None = None, keep_dims: bool = False, *, sums: Sums
 ) -> Tensor:
-    return _kept(_real(_total(_square(x), axes, sums)).sqrt(), x, axes, keep_dims)
+    return _kept(_real(_total(_square(x, sums), axes, sums)).sqrt(), x, axes, keep_dims)
 
 
 @TABLE.op
@@ -68,7 +68,8 @@ def reduce_log_sum_exp(
         highest = values.amax(dims, keepdim=True) if dims else values
         # an infinite maximum would make differences of infinities
         highest = torch.where(highest.isfinite(), highest, 0)
-        result = sums.total((values - highest).exp(), dims).log() + highest
+        powers = rounded((values - highest).exp())
+        result = rounded(sums.total(powers, dims).log()) + highest
     return _kept(result, x, axes, keep_dims)
 
 
@@ -127,8 +128,10 @@ def _total(x: Tensor, axes: Ints | None, sums: Sums) -> Tensor:
     return x.sum(dims, keepdim=True, dtype=torch.int64) if dims else x
 
 
-def _square(x: Tensor) -> Tensor:
-    return x * x if x.is_floating_point() else x.long() * x.long()
+def _square(x: Tensor, sums: Sums) -> Tensor:
+    if not x.is_floating_point():
+        return x.long() * x.long()
+    return x * x if sums.exact else rounded(x * x)
 
 
 def _real(x: Tensor) -> Tensor:

@@ -157,6 +157,70 @@ def non_zero(x: Tensor) -> Tensor:
     return x.nonzero().int()
 
 
+@TABLE.mover
+def non_maximum_suppression(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_boxes: int,
+    score_threshold: float | None = None,
+    per_class_suppression: bool = False,
+) -> tuple[Tensor, ...]:
+    """Keep the best of boxes that overlap, by Core ML's rules for the layer of that name.
+
+    Boxes (n, B, 4) as centre and size, scores (n, B, K); from iOS 17 on, which has no threshold
+    of scores, (n, 4, B) and (n, K, B), and no count of the boxes either. What is missing to
+    `max_boxes` is filled with zeros, and indices with -1.
+    """
+    modern = score_threshold is None
+    if modern:
+        boxes, scores = boxes.mT, scores.mT
+    lowest = -math.inf if score_threshold is None else score_threshold
+    found = []
+    for box, score in zip(boxes, scores, strict=True):
+        best, kinds = score.max(dim=-1)
+        groups = kinds if per_class_suppression else torch.zeros_like(kinds)
+        found.append(_kept(box, best, groups, (iou_threshold, lowest), max_boxes))
+    counts = torch.tensor([len(kept) for kept in found], dtype=torch.int32)
+    indices = torch.tensor(
+        [kept + [-1] * (max_boxes - len(kept)) for kept in found], dtype=torch.int32
+    )
+    empty = (indices < 0)[..., None]
+    places = indices.clamp(min=0).long()[..., None]
+    picked_boxes = boxes.take_along_dim(places, 1).masked_fill(empty, 0)
+    picked_scores = scores.take_along_dim(places, 1).masked_fill(empty, 0)
+    if modern:
+        return picked_boxes.mT, picked_scores.mT, indices
+    return picked_boxes, picked_scores, indices, counts
+
+
+def _kept(
+    boxes: Tensor, scores: Tensor, groups: Tensor, thresholds: tuple[float, float], most: int
+) -> list[int]:
+    """Indices of the boxes that stay, best first; the best one where none has the score for it."""
+    most_overlap, lowest = thresholds
+    order = scores.argsort(descending=True, stable=True).tolist()
+    beaten = _overlaps(boxes) > most_overlap
+    beaten &= groups[:, None] == groups
+    kept: list[int] = []
+    for index in order:
+        if len(kept) == most or not bool(scores[index] >= lowest):
+            break
+        if not bool(beaten[index, kept].any()):
+            kept.append(index)
+    return kept or order[:1]
+
+
+def _overlaps(boxes: Tensor) -> Tensor:
+    """Intersection over union of each two of (B, 4) boxes given as centre and size."""
+    centres, sizes = boxes.split(2, dim=-1)
+    low, high = centres - sizes / 2, centres + sizes / 2
+    sides = torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)
+    common = sides.clamp(min=0).prod(-1)
+    areas = sizes.prod(-1)
+    return common / (areas[:, None] + areas - common)
+
+
 def _padded(x: Tensor, axis: int, ends: tuple[int, int], mode: str, value: float) -> Tensor:
     before, after = ends
     size = x.shape[axis]

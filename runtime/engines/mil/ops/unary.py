@@ -10,7 +10,13 @@ from phoneward.runtime.engines.mil.signature import Table
 TABLE = Table()
 
 _FLOATS = ("fp16", "fp32")
-_BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "int32": 32}
+_RANGES = {
+    "int8": (-(1 << 7), (1 << 7) - 1),
+    "uint8": (0, (1 << 8) - 1),
+    "int16": (-(1 << 15), (1 << 15) - 1),
+    "uint16": (0, (1 << 16) - 1),
+    "int32": (-(1 << 31), (1 << 31) - 1),
+}
 
 
 @TABLE.op
@@ -146,23 +152,19 @@ def threshold(x: Tensor, alpha: Tensor) -> Tensor:
 
 @TABLE.op
 def cast(x: Tensor, dtype: str) -> Tensor:
-    """Change the type: towards integers the fraction is cut, integers wrap at their width."""
+    """Change the type; towards integers the fraction is cut.
+
+    Integers wrap at the new width. Core ML does not say what floats beyond it become: here the
+    nearest integer it has, as on Apple's GPUs (a CPU may wrap), and 0 where there is no number.
+    """
     if dtype in _FLOATS:
         return x.float()
     if dtype == "bool":
         return x != 0
-    if dtype not in _BITS:
+    if dtype not in _RANGES:
         raise ValueError(f"cannot cast to '{dtype}'")
-    whole = _cut(x) if x.is_floating_point() else x.long()
-    return _wrapped(whole, _BITS[dtype], signed=not dtype.startswith("u"))
-
-
-def _cut(x: Tensor) -> Tensor:
-    """Floats to 64-bit integers, towards zero; beyond 32 bits the nearest, as arm64 converts."""
-    limits = torch.iinfo(torch.int32)
-    return x.double().nan_to_num(nan=0.0).trunc().clamp(limits.min, limits.max).long()
-
-
-def _wrapped(whole: Tensor, bits: int, *, signed: bool) -> Tensor:
-    offset = 1 << (bits - 1) if signed else 0
-    return (torch.remainder(whole + offset, 1 << bits) - offset).int()
+    lowest, highest = _RANGES[dtype]
+    if x.is_floating_point():
+        # in 64 bits: float32 has no 2**31 - 1
+        return x.double().nan_to_num(0.0).trunc().clamp(lowest, highest).int()
+    return (torch.remainder(x.long() - lowest, highest - lowest + 1) + lowest).int()
