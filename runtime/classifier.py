@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phoneward.closing import Closing
 from phoneward.errors import BundleError, EngineError
 from phoneward.runtime.artifacts import Wanted, check_unchanged, choose, fitting, open_artifact
 from phoneward.runtime.images import load_image, prepare
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from phoneward.bundle import Artifact, Bundle
     from phoneward.names import Precision
     from phoneward.runtime.engines.session import Session
@@ -31,7 +29,7 @@ class Label:
     score: float
 
 
-class Classifier:
+class Classifier(Closing):
     """A classification stage of a bundle, opened with one engine."""
 
     def __init__(
@@ -88,17 +86,6 @@ class Classifier:
     def close(self) -> None:
         """Close the session."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _labels(bundle: Bundle, artifact: Artifact) -> tuple[str, ...]:

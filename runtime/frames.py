@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phoneward.closing import Closing
 from phoneward.errors import VideoError
 from phoneward.runtime.images import load_image
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
 ASSUMED_RATE = 30.0
 CAMERA = re.compile(r"camera:(\d+)")
@@ -41,7 +40,7 @@ class Frame:
     pixels: NDArray[np.uint8]
 
 
-class Frames:
+class Frames(Closing):
     """An iterator over the frames of a source, once; a context manager that closes the source.
 
     Attributes:
@@ -77,17 +76,6 @@ class Frames:
         self._frames.close()
         if self._release is not None:
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_frames(source: Path | str, *, rate: float = ASSUMED_RATE) -> Frames:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phoneward.closing import Closing
 from phoneward.errors import PromptError
 from phoneward.runtime.artifacts import Wanted, choose_set, open_artifact
 from phoneward.runtime.memory_bank import BankShape, Entry, MemoryBank, TrackerConfig, narrow
@@ -33,7 +33,6 @@ from phoneward.runtime.tracker_state import from_arrays, to_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from phoneward.bundle import Bundle
     from phoneward.names import Precision
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 STAGES = ("encode", "prompt", "propagate", "memorize")
 
 
-class Tracker:
+class Tracker(Closing):
     """Follows any number of objects. Not for use by several threads at once.
 
     An index names one frame, until `reset`. Frames come as (H, W, 3) uint8 RGB, upright.
@@ -176,17 +175,6 @@ class Tracker:
     def close(self) -> None:
         """Close the sessions that `open` opened."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _encode(self, index: int, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         if self._encoded is None or self._encoded[0] != index:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phoneward.closing import Closing
 from phoneward.errors import EngineError, TensorMismatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from phoneward.spec import TensorSpec
 
 
-class Session(ABC):
+class Session(Closing):
     """Runs one artifact. Not for use by several threads at once.
 
     A session is called with all inputs by name and returns all outputs by name. The arrays it
@@ -85,17 +84,6 @@ class Session(ABC):
         if not self._closed:
             self._closed = True
             self._unload()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def _load(self) -> None:
