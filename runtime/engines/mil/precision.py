@@ -1,0 +1,269 @@
+"""Where a program loses precision: its ops in float32 beside the same ops as declared.
+
+The program is walked twice in lockstep on the same inputs. Errors are those of parity: the largest
+of a result over the range (max - min) of its float32 values; a constant's magnitude stands in for
+its range, and 1 for the magnitude of zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phoneward.runtime.engines.mil.interpreter import AS_DECLARED, Results, execute
+from phoneward.runtime.engines.mil.modules import Modules
+from phoneward.runtime.engines.mil.numerics import Numerics, rounded
+from phoneward.runtime.engines.mil.plan import Step, Variable
+from phoneward.runtime.engines.mil.ports import to_carried
+from phoneward.runtime.engines.mil.program import Program
+from phoneward.runtime.engines.mil.signature import State
+
+LIMIT = 2e-2
+"""An error that matters: what the gate of half precision allows an output."""
+GROWTH = 4.0
+"""How much larger than its inputs' errors an op's error is where the op itself is to blame."""
+_MOST = 0.5
+_CASTS = ("cast", "identity")
+
+OVERFLOW, NAN, JUMP, DRIFT, UNDERFLOW = "overflow", "nan", "jump", "drift", "underflow"
+
+
+@dataclass(frozen=True)
+class OpPrecision:
+    """What happened at one op, over all samples.
+
+    `low` and `high` are the range of its finite float32 results. `error` is how far the declared
+    results are off, `inherited` the largest error of what the op reads, `own_error` how far it is
+    off on the float32 values of its inputs, each rounded to its declared type (None for ops that
+    change states). `overflowed`, `nans` and `vanished` count results that are finite, numbers and
+    not zero in float32, and infinite, not numbers and zero as declared; `size` counts all.
+    `half` says whether a result is declared fp16.
+    """
+
+    name: str
+    type: str
+    module: str | None
+    half: bool
+    low: float
+    high: float
+    error: float
+    inherited: float
+    own_error: float | None
+    overflowed: int
+    nans: int
+    vanished: int
+    size: int
+
+    @property
+    def magnitude(self) -> float:
+        """The largest finite magnitude in float32."""
+        return max(abs(self.low), abs(self.high))
+
+    def merged(self, other: OpPrecision) -> OpPrecision:
+        """The same op over the samples of both."""
+        own = [e for e in (self.own_error, other.own_error) if e is not None]
+        return replace(
+            self,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            error=max(self.error, other.error),
+            inherited=max(self.inherited, other.inherited),
+            own_error=max(own, default=None),
+            overflowed=self.overflowed + other.overflowed,
+            nans=self.nans + other.nans,
+            vanished=self.vanished + other.vanished,
+            size=self.size + other.size,
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first op of the program at which something of a `kind` happens, and `text`: what."""
+
+    kind: str
+    op: OpPrecision
+    text: str
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """All ops in program order, and at most one finding of a kind, in program order too.
+
+    overflow   finite in float32, infinite as declared
+    nan        a number in float32, none as declared
+    underflow  more than half of what is not zero in float32 becomes zero, which costs more than
+               `LIMIT` of the range (tails of a softmax cost nothing)
+    jump       off by more than `LIMIT`, and more than `GROWTH` times as far as what it reads: the
+               op loses the precision, by cancellation or by amplifying what it gets
+    drift      off by more than `LIMIT`, what it reads is not, but nearly: errors that add up
+
+    A finding is a place to look at, no verdict: what counts are the outputs, and of a model that
+    tracks the masks. `outputs` has the error of each output of the program.
+    """
+
+    ops: tuple[OpPrecision, ...]
+    findings: tuple[Finding, ...]
+    outputs: Mapping[str, float]
+
+    def first(self, kind: str) -> Finding | None:
+        """Return the finding of a kind, if there is one."""
+        return next((finding for finding in self.findings if finding.kind == kind), None)
+
+
+def precision_of(program: Program, samples: Iterable[Mapping[str, Any]]) -> PrecisionReport:
+    """Walk a program on every sample (arrays by input name) as declared and in float32.
+
+    Raises:
+        EngineError: an input does not fit, or an op failed.
+        ValueError: there is no sample.
+    """
+    modules = Modules.of(program.package)
+    ops: list[OpPrecision] = []
+    outputs: dict[str, float] = {}
+    for arrays in samples:
+        errors: dict[Variable, float] = {}
+        row = [_look(seen, modules, errors) for seen in _lockstep(program, arrays)]
+        ops = [a.merged(b) for a, b in zip(ops, row, strict=True)] if ops else row
+        for var in program.plan.outputs:
+            outputs[var.name] = max(outputs.get(var.name, 0.0), errors.get(var, 0.0))
+    if not ops and not outputs:
+        raise ValueError("no sample to walk a program on")
+    return PrecisionReport(tuple(ops), tuple(_findings(ops)), outputs)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One step of both walks; `own` are its results on rounded float32 inputs, () of a mover."""
+
+    step: Step
+    declared: Results
+    exact: Results
+    own: Results | None
+
+
+def _lockstep(program: Program, arrays: Mapping[str, Any]) -> Iterator[_Seen]:
+    declared, exact = (_fresh(program).walk(arrays, n) for n in (Numerics.DECLARED, _EXACT))
+    given = to_carried(program.inputs, arrays)
+    values: dict[Variable, Any] = dict(program.plan.constants)
+    values |= {var: given[var.name] for var in program.plan.inputs if not var.state}
+    for (step, as_declared), (_, in_float) in zip(declared, exact, strict=True):
+        yield _Seen(step, as_declared, in_float, _alone(step, values))
+        values.update(zip(step.outputs, in_float, strict=True))
+        for var in step.frees:
+            values.pop(var, None)
+
+
+_EXACT = Numerics.FLOAT32
+
+
+def _fresh(program: Program) -> Program:
+    """The same program with states of its own."""
+    copy = replace(program, states={})
+    copy.reset()
+    return copy
+
+
+def _alone(step: Step, exact: Mapping[Variable, Any]) -> Results | None:
+    if any(var.state or isinstance(exact.get(var), State) for var in step.inputs):
+        return None
+    if step.op.moves:
+        return ()
+    inputs = dict(exact) if step.blocks else {var: exact[var] for var in step.inputs}
+    rounding = {
+        var: rounded(value) if var.half and isinstance(value, Tensor) else value
+        for var, value in inputs.items()
+    }
+    with torch.inference_mode():
+        return execute(step, rounding, AS_DECLARED)
+
+
+def _look(seen: _Seen, modules: Modules, errors: dict[Variable, float]) -> OpPrecision:
+    step = seen.step
+    pairs = _pairs(step, seen.exact, seen.declared)
+    errors.update({var: one.error for var, one in pairs.items()})
+    own = None if seen.own is None else _pairs(step, seen.exact, seen.own or seen.exact)
+    compared = list(pairs.values()) or [_Compared()]
+    return OpPrecision(
+        name=step.name,
+        type=step.op.name,
+        module=modules.module_of(step.name),
+        half=any(var.half for var in step.outputs),
+        low=min(c.low for c in compared),
+        high=max(c.high for c in compared),
+        error=max(c.error for c in compared),
+        inherited=max((errors.get(var, 0.0) for var in step.inputs), default=0.0),
+        own_error=None if own is None else max((one.error for one in own.values()), default=0.0),
+        overflowed=sum(c.overflowed for c in compared),
+        nans=sum(c.nans for c in compared),
+        vanished=sum(c.vanished for c in compared),
+        size=sum(c.size for c in compared),
+    )
+
+
+def _pairs(step: Step, exact: Results, other: Results) -> dict[Variable, _Compared]:
+    return {
+        var: compare(a, b)
+        for var, a, b in zip(step.outputs, exact, other, strict=True)
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and a.numel()
+    }
+
+
+@dataclass(frozen=True)
+class _Compared:
+    low: float = 0.0
+    high: float = 0.0
+    error: float = 0.0
+    overflowed: int = 0
+    nans: int = 0
+    vanished: int = 0
+    size: int = 0
+
+
+def compare(exact: Tensor, got: Tensor) -> _Compared:
+    """Range of `exact`, error of `got` over it where both are finite, and what got lost."""
+    a, b = exact.reshape(-1).float(), got.reshape(-1).float()
+    zeros = b == 0
+    counts = {"vanished": int((a[zeros] != 0).sum()), "size": a.numel()}
+    difference = float((b - a).abs().max())
+    if not math.isfinite(difference):
+        counts["overflowed"] = int((a.isfinite() & b.isinf()).sum())
+        counts["nans"] = int((~a.isnan() & b.isnan()).sum())
+        both = a.isfinite() & b.isfinite()
+        difference = float((b[both] - a[both]).abs().max()) if both.any() else 0.0
+        a = a[a.isfinite()]
+    low, high = (float(end) for end in a.aminmax()) if a.numel() else (0.0, 0.0)
+    span = (high - low) or max(abs(low), abs(high)) or 1.0
+    return _Compared(low, high, difference / span, **counts)
+
+
+def _findings(ops: Iterable[OpPrecision]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for op in ops:
+        for kind, text in _kinds(op):
+            # errors add up once they have jumped
+            if kind not in seen and not (kind == DRIFT and JUMP in seen):
+                seen.add(kind)
+                yield Finding(kind, op, text)
+
+
+def _kinds(op: OpPrecision) -> Iterator[tuple[str, str]]:
+    extent = f"float32 values from {op.low:.4g} to {op.high:.4g}"
+    if op.overflowed:
+        what = f"{op.overflowed} of {op.size} results are infinite"
+        yield OVERFLOW, f"{what}; {extent}, half precision ends at 65504"
+    if op.nans:
+        yield NAN, f"{op.nans} of {op.size} results are no numbers; {extent}"
+    if op.error <= LIMIT:
+        return
+    if op.vanished > _MOST * op.size:
+        yield UNDERFLOW, f"{op.vanished} of {op.size} results become zero; {extent}"
+    off = f"off by {op.error:.1e} of its range, its inputs by {op.inherited:.1e}; {extent}"
+    if op.error > GROWTH * op.inherited:
+        yield JUMP, off
+    elif op.inherited <= LIMIT and op.type not in _CASTS:
+        yield DRIFT, off
