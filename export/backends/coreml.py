@@ -78,7 +78,7 @@ class CoreMLBackend:
 
 
 def _passes(ct: Any) -> Any:
-    """coremltools' own passes but the inexact one.
+    """Return coremltools' own passes but the inexact one.
 
     It turns `x * scale + shift` into a batch normalisation of variance 1, whose default epsilon
     (1e-5) coremltools 9.0 does not make up for: a normalised image comes out 5e-6 too small.
