@@ -63,7 +63,7 @@ class Modules:
         return bool(self.names)
 
     def module_of(self, op_name: str) -> str | None:
-        """Return the module path of an op (or of a result) by its name in the program.
+        """Return the module path of an op by its name in the program.
 
         By its own name; else by that without what coremltools hangs on names; else that of the
         nearest ops whose results it takes, or else of those that take its results, if they all
@@ -71,15 +71,17 @@ class Modules:
         """
         if not self.names:
             return None
-        name = self._known_as(op_name)
-        if (module := self._named(name)) is not None:
+        if (module := self._named(op_name)) is not None:
             return module
-        upstream = self._nearest(name, self.sources)
-        return upstream if upstream is not None else self._nearest(name, self.readers)
+        upstream = self._nearest(op_name, self.sources)
+        return upstream if upstream is not None else self._nearest(op_name, self.readers)
 
-    def _known_as(self, name: str) -> str:
-        is_op = name in self.names or name in self.sources or name in self.readers
-        return name if is_op else self.aliases.get(name, name)
+    def module_of_result(self, result_name: str) -> str | None:
+        """Return the module path of the op that computes a result, by the result's name.
+
+        A result may be called as another op is: passes name transposes anew, not their results.
+        """
+        return self.module_of(self.aliases.get(result_name, result_name))
 
     def _named(self, name: str) -> str | None:
         if name in self.names:
