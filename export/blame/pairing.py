@@ -1,0 +1,189 @@
+"""Which op of a package computes which node of the torch.export program it was converted from.
+
+coremltools names what it makes of a node after the node; passes hang suffixes on names, fuse ops
+and insert others. A pair is believed only if the shapes are equal and if what the op reads comes
+from what the node reads. An op without a namesake is paired with the one node of its shape that
+reads the same, if no op bears that node's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from phoneward.runtime.engines.mil.modules import plain
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+    from phoneward.runtime.engines.mil.plan import Plan, Step, Variable
+
+TRANSPARENT = ("cast", "identity")
+_ITEM = re.compile(r"_\d+$")
+_HALF_ITEM = re.compile(r"_cast_fp(16|32)_\d+$")
+_CHAIN = 6
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Node by variable of the program. `names` and `positions` count ops; `ops` those that compute.
+
+    `fused` has the nodes that may be part of an op besides its own: each the only reader of the
+    one before, and of an op of its own there is no trace.
+    """
+
+    nodes: Mapping[Variable, Node]
+    fused: Mapping[Variable, tuple[Node, ...]]
+    names: int
+    positions: int
+    ops: int
+
+
+def pair(plan: Plan, exported: ExportedProgram) -> Pairs:
+    """Pair the steps of a plan with the nodes of a program, inputs and outputs by position."""
+    return _Pairing(plan, exported).run()
+
+
+def user_inputs(exported: ExportedProgram) -> list[Node]:
+    """The placeholders of what the caller gives, in order."""
+    names = set(exported.graph_signature.user_inputs)
+    return [n for n in exported.graph.nodes if n.op == "placeholder" and n.name in names]
+
+
+@dataclass
+class _Pairing:
+    plan: Plan
+    exported: ExportedProgram
+    nodes: dict[Variable, Node] = field(default_factory=dict)
+    # the nearest paired nodes upstream of what is not paired
+    fronts: dict[Variable, frozenset[Node]] = field(default_factory=dict)
+
+    def run(self) -> Pairs:
+        self._read_graph()
+        for var, node in zip(self.plan.inputs, user_inputs(self.exported), strict=False):
+            self.nodes[var] = node
+        outputs = self._outputs()
+        counts = {"names": 0, "positions": 0, "ops": 0}
+        for step in self.plan.steps:
+            front = frozenset[Any]().union(*(self._front(var) for var in step.inputs))
+            transparent = step.op.name in TRANSPARENT
+            found: dict[Variable, Node] = {}
+            how = "names"
+            for index, var in enumerate(step.outputs):
+                node = outputs.get(var) or (None if transparent else self._named(var, index, front))
+                if node is None and len(step.outputs) == 1 and not transparent:
+                    node, how = self._placed(var, front), "positions"
+                if node is not None:
+                    found[var] = node
+            self.nodes |= found
+            self.fronts |= {var: front for var in step.outputs if var not in found}
+            counts["ops"] += not transparent
+            counts[how] += bool(found) and not transparent
+        return Pairs(
+            self.nodes, {v: tuple(self._chain(n)) for v, n in self.nodes.items()}, **counts
+        )
+
+    def _read_graph(self) -> None:
+        graph = list(self.exported.graph.nodes)
+        self.by_name = {n.name: n for n in graph if n.op == "call_function"}
+        self.spoken = {
+            short(name)
+            for step in self.plan.steps
+            for name in (step.name, *(var.name for var in step.outputs))
+        }
+        # ancestors as bits of an integer, the node itself included; `live`: depends on an input
+        self.ancestors: dict[Node, int] = {}
+        self.live: set[Node] = set(user_inputs(self.exported))
+        for index, node in enumerate(graph):
+            bits = 1 << index
+            for parent in node.all_input_nodes:
+                bits |= self.ancestors[parent]
+            self.ancestors[node] = bits
+            if any(parent in self.live for parent in node.all_input_nodes):
+                self.live.add(node)
+        self.place = {node: 1 << index for index, node in enumerate(graph)}
+
+    def _outputs(self) -> dict[Variable, Node]:
+        names = self.exported.graph_signature.user_outputs
+        wanted = [self.by_name.get(str(name)) for name in names]
+        shaped = [var for var in self.plan.outputs if var.shape is not None]
+        return {
+            var: node
+            for var, node in zip(shaped, wanted, strict=False)
+            if node is not None and shape_of(node) == var.shape
+        }
+
+    def _front(self, var: Variable) -> frozenset[Node]:
+        if var in self.nodes:
+            return frozenset((self.nodes[var],))
+        return self.fronts.get(var, frozenset())
+
+    def _named(self, var: Variable, index: int, front: frozenset[Node]) -> Node | None:
+        name = short(var.name)
+        for known in dict.fromkeys((name, _ITEM.sub("", name))):
+            node = self._item(self.by_name.get(known), index)
+            if node is not None and self._fits(node, var, front):
+                return node
+        return None
+
+    def _item(self, node: Node | None, index: int) -> Node | None:
+        """The node itself, or what takes an item out of a node with several results."""
+        if node is None or not isinstance(node.meta.get("val"), (tuple, list)):
+            return node
+        takers = [user for user in node.users if user.args[1:] == (index,)]
+        return takers[0] if takers else None
+
+    def _fits(self, node: Node, var: Variable, front: frozenset[Node]) -> bool:
+        return (
+            node not in self.nodes.values()
+            and node in self.live
+            and shape_of(node) == var.shape
+            and all(self.ancestors[node] & self.place[one] for one in front)
+        )
+
+    def _placed(self, var: Variable, front: frozenset[Node]) -> Node | None:
+        candidates = [
+            node
+            for node in {user for one in front for user in one.users}
+            if node.name not in self.spoken
+            and self._fits(node, var, front)
+            and {parent for parent in node.all_input_nodes if parent in self.live} == front
+        ]
+        return candidates[0] if len(candidates) == 1 else None
+
+    def _chain(self, node: Node) -> Iterator[Node]:
+        for _ in range(_CHAIN):
+            users = list(node.users)
+            if len(users) != 1 or users[0].name in self.spoken or users[0].op != "call_function":
+                return
+            (node,) = users
+            yield node
+
+
+def short(name: str) -> str:
+    """The name of the node that an op or result is named after, if it is."""
+    return plain(_HALF_ITEM.sub("", name))
+
+
+def shape_of(node: Node) -> tuple[int, ...] | None:
+    """The shape of a node's result; None if it is no single tensor."""
+    value = node.meta.get("val")
+    shape = getattr(value, "shape", None)
+    return None if shape is None else tuple(int(size) for size in shape)
+
+
+def module_of(node: Node) -> str | None:
+    """The path of the module whose forward made a node, "" for the model itself."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return None
+    path, _ = list(stack.values())[-1]
+    return str(path)
+
+
+def steps_between(between: Sequence[Step]) -> tuple[str, ...]:
+    """Names of the ops that compute something among steps without a pair."""
+    return tuple(step.name for step in between if step.op.name not in TRANSPARENT)
