@@ -7,12 +7,17 @@ Engine is seen to do; with `HALF_SUMS` sums too are rounded to half precision at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+# values that fit a core's cache and that PyTorch does not spread over threads, and the fewest
+# columns that are worth a step
+_BLOCK, _NARROWEST = 2**15, 64
 
 
 class Numerics(str, Enum):
@@ -60,12 +65,20 @@ class HalfSums:
     exact = False
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Product of (..., n, k) and (..., k, m), both float32; k steps, so slow for long sums."""
-        total = torch.zeros((), dtype=torch.float32)
-        for index in range(a.shape[-1]):
-            product = rounded(a[..., index : index + 1] * b[..., index : index + 1, :])
-            total = rounded(total + product)
-        return total
+        """Product of (..., n, k) and (..., k, m), both rounded to half precision; k steps."""
+        batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        # half tensors round every result by themselves, ten times as fast as one does by hand
+        columns, rows = a.half().mT.contiguous(), b.half()
+        width = max(_BLOCK // max(math.prod(batch) * a.shape[-2], 1), _NARROWEST)
+        parts = []
+        for block in rows.split(width, dim=-1):
+            total = torch.zeros((*batch, a.shape[-2], block.shape[-1]), dtype=torch.half)
+            product = torch.empty_like(total)
+            for at in range(a.shape[-1]):
+                torch.mul(columns[..., at, :, None], block[..., at : at + 1, :], out=product)
+                total += product
+            parts.append(total)
+        return torch.cat(parts, dim=-1).float()
 
     def total(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Sum over `axes`, which stay with size 1."""
