@@ -20,7 +20,7 @@ def check_blob(file: Path, offset: int, value: Any) -> None:
     """Check the record at `offset` of a weight file against the tensor that refers to it.
 
     Raises:
-        EngineError: there is no record, its bytes are cut, or too few for the tensor's shape.
+        EngineError: there is no record, its bytes are cut, or not those of the tensor's shape.
     """
     with file.open("rb") as stream:
         stream.seek(offset)
@@ -36,14 +36,16 @@ def check_blob(file: Path, offset: int, value: Any) -> None:
             f"{file}: truncated: has {file.stat().st_size} bytes, weights go to byte {end}"
         )
     needed = _bytes_needed(value.type.tensorType)
-    if size < needed:
+    if size != needed:
         raise EngineError(f"{file}: {size} bytes at byte {offset}, where a tensor needs {needed}")
 
 
 def _bytes_needed(tensor: Any) -> int:
     from coremltools.converters.mil.mil import types
 
-    dtype = types.PROTO_TO_BUILTIN_TYPE[tensor.dataType]
+    dtype = types.PROTO_TO_BUILTIN_TYPE.get(tensor.dataType)
+    if dtype is None or dtype is types.str:
+        raise EngineError(f"weights of element type {tensor.dataType}, which has no size")
     count: int = math.prod(dimension.constant.size for dimension in tensor.dimensions)
     if types.is_sub_byte(dtype):
         return -(-count * int(dtype.get_bitwidth()) // 8)

@@ -174,5 +174,6 @@ def _name(op: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    lines = str(error).strip().strip("'\"").splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = str(error).strip().strip("'\"").splitlines() or [""]
+    # a name or a number alone says nothing without its kind of error
+    return lines[0] if " " in lines[0] else f"{type(error).__name__} {lines[0]}".strip()

@@ -16,7 +16,7 @@ from phoneward.runtime.engines.mil.numerics import Numerics, rounded
 from phoneward.runtime.engines.mil.ops import OPS
 from phoneward.runtime.engines.mil.package import Package, open_package
 from phoneward.runtime.engines.mil.plan import Plan, Step
-from phoneward.runtime.engines.mil.ports import Port, from_carried, ports, to_carried
+from phoneward.runtime.engines.mil.ports import Port, check_ports, from_carried, ports, to_carried
 from phoneward.runtime.engines.mil.signature import State
 
 
@@ -52,7 +52,12 @@ class Program:
         if missing := unknown_ops(package, name):
             raise EngineError(f"{path}: ops that are not known here: {', '.join(missing)}")
         plan = compile_function(package.program().functions[name])
-        program = cls(package, name, plan, *ports(package, name))
+        try:
+            inputs, outputs = ports(package, name)
+            check_ports(inputs, outputs, plan)
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}") from error
+        program = cls(package, name, plan, inputs, outputs)
         program.reset()
         return program
 
