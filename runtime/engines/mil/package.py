@@ -82,13 +82,15 @@ def _model_file(path: Path) -> Path:
         relative = PurePosixPath(item)
     except FileNotFoundError:
         raise EngineError(f"{path}: not a Core ML package: it has no {_MANIFEST}") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise EngineError(f"{path}: its {_MANIFEST} names no model") from error
     if relative.is_absolute() or ".." in relative.parts:
         raise EngineError(f"{path}: its model lies outside the package: {item}")
     model = path / "Data" / relative
     if not model.is_file():
         raise EngineError(f"{path}: its model is missing: {model.relative_to(path)}")
+    if not model.resolve().is_relative_to(path.resolve()):
+        raise EngineError(f"{path}: its model leads outside the package: {item}")
     return model
 
 
