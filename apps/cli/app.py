@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from phoneward import __version__
-from phoneward.apps.cli import demo, devices, doctor, export, models, run, track, verify
+from phoneward.apps.cli import demo, devices, doctor, export, lint, models, run, track, verify
 from phoneward.errors import PhonewardError
 
 # what the parser raises: of the package click or, in newer releases, of typer's own copy of it
@@ -34,6 +34,7 @@ app = typer.Typer(
 VERBS = {
     "export": export,
     "verify": verify,
+    "lint": lint,
     "run": run,
     "track": track,
     "models": models,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phoneward.apps.cli.lint import print_counts
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 from phoneward.apps.cli.report import (
     artifact_json,
@@ -146,6 +147,7 @@ def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
     if manifest.price is not None:
         print(f"Knobs: {price_line(manifest.price)}")
     print(f"Bundle written: {destination}")
+    print_counts(bundle)
     use = "track {} VIDEO --point 0:X,Y" if manifest.clips else "run {} IMAGE"
     print(f"Next: phoneward {use.format(destination)}    phoneward verify {destination}")
 

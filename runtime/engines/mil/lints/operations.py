@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 NO_PATH = frozenset({
-    "acos", "acosh", "asin", "asinh",
+    "acos", "asin",
     "atanh", "band_part", "cosh", "gru",
     "list_gather", "list_length", "list_read", "list_scatter",
     "list_write", "logical_and", "logical_or", "logical_xor",
