@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,11 +44,15 @@ class About:
 
 @dataclass(frozen=True)
 class Lowered:
-    """What a backend wrote: the tensors as the file has them, and what left the fast path."""
+    """What a backend wrote: the tensors as the file has them, and what left the fast path.
+
+    `kept` has, by each name of the recipe's `keep_fp32`, the ops that it kept.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     delegation: Delegation | None = None
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Backend(Protocol):

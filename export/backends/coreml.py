@@ -10,6 +10,7 @@ import numpy as np
 from phoneward.errors import InvalidSpec
 from phoneward.export.backends import Lowered
 from phoneward.export.backends.coreml_modules import METADATA, as_metadata, name_modules
+from phoneward.export.backends.coreml_precision import Keep
 from phoneward.names import Precision
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ class CoreMLBackend:
             raise InvalidSpec(f"Core ML target '{target}'; known: {', '.join(self.targets)}")
         labels, stage = graph.about.labels, graph.stage
         half = recipe.precision is Precision.FP16
-        settings = {
-            "minimum_deployment_target": getattr(ct.target, target),
-            "compute_precision": ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-            "pass_pipeline": _passes(ct),
-        }
         module = _with_probabilities(graph.module) if labels else graph.module
         exported = _program(module, stage)
         modules = name_modules(exported, module)
+        keep = Keep(recipe.keep_fp32, modules)
+        settings = {
+            "minimum_deployment_target": getattr(ct.target, target),
+            "compute_precision": keep.precision(ct) if half else ct.precision.FLOAT32,
+            "pass_pipeline": _passes(ct),
+        }
         program = ct.convert(
             exported,
             convert_to="milinternal",
@@ -74,7 +76,7 @@ class CoreMLBackend:
         _describe(model, graph.about, stage)
         model.user_defined_metadata[METADATA] = as_metadata(model._mil_program, modules)
         model.save(str(out))
-        return Lowered(stage.inputs, stage.outputs)
+        return Lowered(stage.inputs, stage.outputs, kept=keep.found() if half else {})
 
 
 def _passes(ct: Any) -> Any:

@@ -24,12 +24,14 @@ from phoneward.export.blame.pairing import (
     Pairs,
     module_of,
     pair,
+    skipped_before,
     steps_between,
     user_inputs,
 )
 from phoneward.export.blame.report import Blame, BlameReport
 from phoneward.export.blame.values import brief, run_nodes
 from phoneward.runtime.engines.mil.interpreter import Mode, Results, execute
+from phoneward.runtime.engines.mil.modules import Modules
 from phoneward.runtime.engines.mil.numerics import Numerics
 from phoneward.runtime.engines.mil.ports import to_carried
 from phoneward.runtime.engines.mil.precision import compare, precision_of
@@ -203,11 +205,12 @@ class _Comparison:
 
     def _blame(self, step: Step, node: Node, error: float, between: tuple[Step, ...]) -> Blame:
         seen = compare(self.truth[node.name], self.truth[node.name])
+        module = Modules.of(self.program.package).module_of(step.name)
         return Blame(
             op=step.name,
             type=step.op.name,
             arguments=brief(step.constants),
-            module=module_of(node),
+            module=module_of(node) if module is None else module,
             node=node.name,
             target=str(node.target),
             node_arguments=brief({**dict(enumerate(node.args)), **node.kwargs}),
@@ -215,6 +218,7 @@ class _Comparison:
             low=seen.low,
             high=seen.high,
             between=steps_between(between),
+            skipped=skipped_before(node, set(self.pairs.nodes.values())),
         )
 
 

@@ -9,7 +9,7 @@ reads the same, if no op bears that node's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,17 @@ def module_of(node: Node) -> str | None:
         return None
     path, _ = list(stack.values())[-1]
     return str(path)
+
+
+def skipped_before(node: Node, paired: Collection[Node]) -> tuple[str, ...]:
+    """Nodes without an op that lead up to a node, latest last; constants are left out."""
+    found: dict[Node, None] = {}
+    front = [node]
+    while front:
+        parents = [p for one in front for p in one.all_input_nodes if p.op == "call_function"]
+        front = [p for p in parents if p not in paired and p not in found]
+        found |= dict.fromkeys(front)
+    return tuple(f"{one.name} ({one.target})" for one in reversed(found))
 
 
 def steps_between(between: Sequence[Step]) -> tuple[str, ...]:

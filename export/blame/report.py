@@ -17,8 +17,9 @@ class Blame:
     `op`, `type`, `arguments` are the package's, `node`, `target`, `node_arguments` PyTorch's, and
     `module` is the path of the module whose forward has the node ("" is the model itself). `error`
     is the largest difference over the range of PyTorch's result, which goes from `low` to `high`
-    (infinite where the op alone is not finite). `between` are ops without a node of their own
-    that lead up to this one: any of them may be at fault instead.
+    (infinite where the op alone is not finite). Where ops and nodes are not one to one, `between`
+    are ops without a node that lead up to this one, any of which may be at fault instead, and
+    `skipped` nodes (name and target) without an op that lead up to this one's.
     """
 
     op: str
@@ -32,11 +33,14 @@ class Blame:
     low: float
     high: float
     between: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return it in one line."""
         where = f" of {self.module}" if self.module else ""
-        others = f"; or one of {', '.join(self.between)}" if self.between else ""
+        others = f"; or {', '.join(self.between)}, before it" if self.between else ""
+        if self.skipped:
+            others += f"; PyTorch has {', '.join(self.skipped)} before it"
         return (
             f"{self.op} ({self.type} {self.arguments}) is off by {self.error:.1e} of the range of "
             f"{self.node}{where} ({self.target} {self.node_arguments}), "

@@ -1,0 +1,183 @@
+"""Faults planted into packages are found and named, and what is right is not blamed."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phoneward.errors import EngineError
+from phoneward.export.backends import BACKENDS, About, Graph
+from phoneward.export.backends.trace import example_inputs
+from phoneward.export.blame.compare import blame
+from phoneward.export.models import find
+from phoneward.export.recipe import Recipe
+from phoneward.export.rewrites import apply_all
+from phoneward.names import Precision
+from phoneward.quiet import noise_to
+from phoneward.runtime.engines.mil.threads import torch_threads
+from tests.blame_models import (
+    Attention,
+    BicubicByMatmul,
+    Normed,
+    Upsampling,
+    exported,
+    package,
+    tamper,
+)
+
+SQUARE = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small ops gain nothing by threads, and lose much where others use the cores."""
+    with torch_threads(1):
+        yield
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Another value for an argument of an op; `target` and `module` are PyTorch's."""
+
+    op: str
+    argument: str
+    value: Any
+    target: str
+    module: str
+
+
+@pytest.fixture(scope="module")
+def attentions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Path]:
+    """Packages of `Attention` by whether they are in half precision; copied before tampering."""
+    folder = tmp_path_factory.mktemp("attention")
+    return {
+        half: package(exported(Attention(), SQUARE), folder / f"{half}.mlpackage", half=half)
+        for half in (False, True)
+    }
+
+
+def copied(path: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(path, folder / path.name))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("module", "sample"),
+    [(Attention(), SQUARE), (Upsampling("bilinear"), IMAGE), (Normed(), IMAGE)],
+    ids=["attention", "upsampling", "normed"],
+)
+def test_what_is_right_is_not_blamed(
+    module: nn.Module, sample: torch.Tensor, half: bool, tmp_path: Path
+) -> None:
+    program = exported(module, sample)
+    report = blame(package(program, tmp_path / "right.mlpackage", half=half), program, [sample])
+    assert report.unpaired is None
+    assert report.blames == ()
+    assert report.names + report.positions == report.ops
+    assert max(report.outputs.values()) < 1e-3
+    assert report.precision.findings == ()
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("softmax", "axis", -2, "aten.softmax.int", ""),
+        Fault("transpose", "perm", [0, 1, 2], "aten.transpose.int", ""),
+        Fault("layer_norm", "epsilon", 0.1, "aten.layer_norm.default", "norm"),
+        Fault("linear_1", "bias", np.full(8, 0.2), "aten.linear.default", "out"),
+    ],
+    ids=lambda fault: fault.op,
+)
+def test_a_wrong_argument_is_named(
+    fault: Fault, half: bool, attentions: Mapping[bool, Path], tmp_path: Path
+) -> None:
+    path = copied(attentions[half], tmp_path)
+    tamper(path, fault.op, fault.argument, fault.value)
+    report = blame(path, exported(Attention(), SQUARE), [SQUARE])
+    (found,) = report.blames
+    assert (found.node, found.target, found.module) == (fault.op, fault.target, fault.module)
+    assert found.between == ()
+    assert found.error > 10 * report.bound
+
+
+def test_bilinear_in_place_of_bicubic_is_named(tmp_path: Path) -> None:
+    path = package(exported(Upsampling("bilinear"), IMAGE), tmp_path / "bilinear.mlpackage")
+    report = blame(path, exported(Upsampling("bicubic"), IMAGE), [IMAGE])
+    (found,) = report.blames
+    assert (found.type, found.target) == ("upsample_bilinear", "aten.upsample_bicubic2d.vec")
+    assert found.node == "upsample_bicubic2d"
+
+
+def test_bicubic_in_place_of_bilinear_is_named(tmp_path: Path) -> None:
+    path = package(exported(BicubicByMatmul(), IMAGE), tmp_path / "bicubic.mlpackage")
+    report = blame(path, exported(Upsampling("bilinear"), IMAGE), [IMAGE])
+    (found,) = report.blames
+    assert (found.node, found.target) == ("upsample_bilinear2d", "aten.upsample_bilinear2d.vec")
+    assert {found.op, *found.between} == {"matmul", "matmul_1"}
+
+
+def test_two_faults_are_both_named(attentions: Mapping[bool, Path], tmp_path: Path) -> None:
+    path = copied(attentions[False], tmp_path)
+    tamper(path, "softmax", "axis", -2)
+    tamper(path, "layer_norm", "epsilon", 0.1)
+    found = [one.node for one in blame(path, exported(Attention(), SQUARE), [SQUARE]).blames]
+    assert found == ["layer_norm", "softmax"]
+
+
+def test_a_fault_after_fused_ops_is_not_blamed_on_them(tmp_path: Path) -> None:
+    program = exported(Normed(), IMAGE)
+    path = package(program, tmp_path / "wrong.mlpackage")
+    tamper(path, "gelu", "mode", "SIGMOID_APPROXIMATION")
+    (found,) = blame(path, program, [IMAGE]).blames
+    assert (found.node, found.arguments) == ("gelu", "mode=SIGMOID_APPROXIMATION")
+
+
+def test_a_traced_model_is_not_guessed_at(tmp_path: Path) -> None:
+    import coremltools as ct
+
+    module = Attention().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it is deprecated, and still in use
+        traced = torch.jit.trace(module, SQUARE)
+    path = package(
+        traced, tmp_path / "traced.mlpackage", inputs=[ct.TensorType(shape=SQUARE.shape)]
+    )
+    report = blame(path, exported(module, SQUARE), [SQUARE])
+    assert report.blames == ()
+    assert report.unpaired is not None
+    assert "torch.jit.trace" in report.unpaired
+
+
+def test_other_inputs_are_refused(attentions: Mapping[bool, Path]) -> None:
+    with pytest.raises(EngineError, match="takes 1 inputs"):
+        blame(attentions[False], exported(Attention(), SQUARE), [SQUARE, SQUARE])
+
+
+def test_a_fault_in_a_hybrid_is_named(tmp_path: Path) -> None:
+    card, family = find("mobilevit_xxs")
+    (stage,) = card.stages
+    module = family.build(card, None)[stage.name]
+    recipe = Recipe("coreml", Precision.FP16, "iOS17")
+    apply_all(module, family.rewrites(card, recipe))
+    path = tmp_path / "hybrid.mlpackage"
+    with noise_to(tmp_path / "log"):
+        about = About(card.name, "random weights", "none", "0")
+        BACKENDS.get("coreml").lower(Graph(module, stage, about), recipe, path)
+        program = exported(module, *example_inputs(stage))
+    image = family.examples(card, {})[stage.name].inputs["image"][0]
+    assert blame(path, program, [image]).blames == ()
+    tamper(path, "softmax_4", "axis", -2)
+    (found,) = blame(path, program, [image]).blames
+    assert found.node == "softmax_4"
+    assert found.module == "stages.3.1.layers.2.attention"
