@@ -6,23 +6,40 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import coremltools as ct
 import numpy as np
+import torch
 from coremltools import proto
 from coremltools.converters.mil import Builder as mb
+from numpy.typing import NDArray
+from torch import nn
+
+Made = TypeVar("Made")
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 MANIFEST = "Manifest.json"
 
 
-def convert(model: Any, **options: Any) -> Any:
-    """Convert as anyone would; what coremltools and PyTorch warn of is not the point here."""
+def quietly(make: Callable[[], Made]) -> Made:
+    """Call it; what coremltools and PyTorch warn of on the way is not the point here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ct.convert(model, skip_model_load=True, **options)
+        return make()
+
+
+def convert(model: Any, **options: Any) -> Any:
+    """Convert as anyone would."""
+    return quietly(lambda: ct.convert(model, skip_model_load=True, **options))
+
+
+def trace(model: nn.Module, example: NDArray[Any] | tuple[NDArray[Any], ...]) -> Any:
+    """Trace a model on numpy arrays."""
+    arrays = example if isinstance(example, tuple) else (example,)
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return quietly(lambda: torch.jit.trace(model.eval(), tensors))
 
 
 def convnet(path: Path) -> Path:
