@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from phoneward.export.backends import Lowered
     from phoneward.runtime.engines.session import Session
 
-FORMATS = ("onnx", "tflite", "executorch")
+FORMATS = ("onnx", "tflite", "executorch", "coreml")
 BIASED = ("prompt", "propagate")
+# `mil` is slow: one scenario with a memory that fills up always runs, the others in the matrix
+ALWAYS_AS_COREML = "long_ti_512"
 
 
 class Workshop:
@@ -72,8 +74,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     return Workshop(tmp_path_factory.mktemp("lowered"))
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("format_name", FORMATS)
+def combinations() -> Iterator[Any]:
+    for format_name in FORMATS:
+        for name in SCENARIOS:
+            seldom = format_name == "coreml" and name != ALWAYS_AS_COREML
+            yield pytest.param(format_name, name, marks=[pytest.mark.matrix] if seldom else [])
+
+
+@pytest.mark.parametrize(("format_name", "name"), combinations())
 def test_an_engine_answers_as_the_official_predictor(
     format_name: str, name: str, workshop: Workshop
 ) -> None:
