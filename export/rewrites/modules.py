@@ -1,10 +1,10 @@
-"""Replace modules of one type by modules of another; what several rewrites need."""
+"""Modules made and replaced: what several rewrites need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def replace(model: nn.Module, old: type[nn.Module], new: Callable[[nn.Module], nn.Module]) -> int:
@@ -22,3 +22,12 @@ def replace(model: nn.Module, old: type[nn.Module], new: Callable[[nn.Module], n
                 setattr(parent, name, made[child])
                 places += 1
     return places
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of given weights."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = nn.Parameter(weight.contiguous())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.contiguous())
+    return layer.requires_grad_(False)

@@ -30,14 +30,13 @@ from phoneward.export.models.efficienttam.variants import (
     CHANNELS,
     MEMORY_CHANNELS,
     POINTER_SLOTS,
+    POOL,
+    POOLED,
     TEMPORAL_CODES,
     Variant,
 )
-from phoneward.export.rewrites.modules import replace
-from phoneward.export.rewrites.tam_windows import linear
+from phoneward.export.rewrites.modules import linear, replace
 
-_POOL = 2
-_POOLED = _POOL * _POOL
 _PARTS = CHANNELS // MEMORY_CHANNELS
 
 
@@ -143,7 +142,7 @@ class FoldedCrossAttention(nn.Module):
 
     def __init__(self, attention: CrossAttention) -> None:
         super().__init__()
-        members = 1 if attention.variant.pooling is None else _POOLED
+        members = 1 if attention.variant.pooling is None else POOLED
         self.query = TurnedQuery(attention.q_proj, 1)
         self.key = TurnedKey(attention.k_proj, members, passed=1)
         self.output = linear(*_folded_output(attention))
@@ -171,7 +170,7 @@ class FoldedReader(nn.Module):
         super().__init__()
         variant = reader.variant
         self.variant = variant
-        self.members = 1 if variant.pooling is None else _POOLED
+        self.members = 1 if variant.pooling is None else POOLED
         self.layers = nn.ModuleList(FoldedLayer(layer) for layer in reader.attention.layers)
         self.norm = reader.attention.norm
         self.register_buffer("positions", reader.positions)
@@ -266,9 +265,9 @@ class FoldedBank(nn.Module):
         """Cut (1, C, slots * T) into (members, C, slots * T / members), one for each corner."""
         if self.members == 1:
             return x
-        channels, half = x.shape[1], self.variant.grid // _POOL
-        corners = x.reshape(channels * self.variant.slots * half, _POOL, half, _POOL)
-        return corners.permute(1, 3, 0, 2).reshape(_POOLED, channels, -1)
+        channels, half = x.shape[1], self.variant.grid // POOL
+        corners = x.reshape(channels * self.variant.slots * half, POOL, half, POOL)
+        return corners.permute(1, 3, 0, 2).reshape(POOLED, channels, -1)
 
 
 class Pool(nn.Module):
@@ -279,7 +278,7 @@ class Pool(nn.Module):
 
     def __init__(self, variant: Variant, empty: Tensor, added: Tensor) -> None:
         super().__init__()
-        self.each = variant.tokens // _POOLED
+        self.each = variant.tokens // POOLED
         lengths = variant.tokens, variant.slots * self.each
         ends = [empty.view(1, -1, 1).repeat(1, 1, max(lengths) - length) for length in lengths]
         self.register_buffer("whole_end", ends[0])
@@ -305,7 +304,7 @@ def _pools(variant: Variant) -> tuple[Pool, Pool]:
     """Of keys and of values."""
     empty, added = torch.zeros(CHANNELS + 1), torch.zeros(CHANNELS + 1)
     empty[CHANNELS] = EMPTY
-    added[CHANNELS if variant.pooling == "logits" else slice(CHANNELS)] = math.log(_POOLED)
+    added[CHANNELS if variant.pooling == "logits" else slice(CHANNELS)] = math.log(POOLED)
     nothing = torch.zeros(MEMORY_CHANNELS)
     return Pool(variant, empty, added), Pool(variant, nothing, nothing)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from phoneward.export.models.efficienttam.layers import to_map, to_tokens
 from phoneward.export.models.efficienttam.memory_encoder import ConvNextBlock, MemoryEncoder
-from phoneward.export.rewrites.modules import replace
-from phoneward.export.rewrites.tam_windows import linear, token_norm
+from phoneward.export.rewrites.modules import linear, replace
+from phoneward.export.rewrites.tam_windows import token_norm
 
 
 def apply(model: nn.Module) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from phoneward.export.models.efficienttam.image_encoder import WINDOW, Attention, Block
 from phoneward.export.models.efficienttam.layers import LayerNorm2d, from_heads, to_heads
 from phoneward.export.models.efficienttam.stages import Encode
-from phoneward.export.rewrites.modules import replace
+from phoneward.export.rewrites.modules import linear, replace
 
 
 def apply(model: nn.Module) -> int:
@@ -193,12 +193,3 @@ class Windows(nn.Module):
         else:
             logits = torch.bmm(q, k.transpose(1, 2))
         return torch.bmm(logits.softmax(-1), v).reshape(heads, length, depth)
-
-
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer of given weights."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = nn.Parameter(weight.contiguous())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.contiguous())
-    return layer.requires_grad_(False)

@@ -20,14 +20,14 @@ from phoneward.export.models.efficienttam.layers import (
 from phoneward.export.models.efficienttam.variants import (
     CHANNELS,
     MEMORY_CHANNELS,
+    POOL,
+    POOLED,
     TEMPORAL_CODES,
     Variant,
 )
 
 _LAYERS = 4
 _FEED_FORWARD = 2048
-_POOL = 2
-_POOLED = _POOL * _POOL
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class CrossAttention(Projections):
 
     def _pooled(self, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pool, or take slot 0 as it is where it is alone."""
-        tokens, each = self.variant.tokens, self.variant.tokens // _POOLED
-        log = math.log(_POOLED)
+        tokens, each = self.variant.tokens, self.variant.tokens // POOLED
+        log = math.log(POOLED)
         pooled_keys, pooled_values = self._pool(keys), self._pool(values)
         bias = self._spread(valid, each)
         if self.variant.pooling == "logits":
@@ -122,9 +122,9 @@ class CrossAttention(Projections):
         )
 
     def _pool(self, x: Tensor) -> Tensor:
-        half, channels = self.variant.grid // _POOL, x.shape[-1]
-        rows = x.reshape(self.variant.slots * half, _POOL, -1).mean(1)
-        pairs = rows.reshape(self.variant.slots * half * half, _POOL, channels).mean(1)
+        half, channels = self.variant.grid // POOL, x.shape[-1]
+        rows = x.reshape(self.variant.slots * half, POOL, -1).mean(1)
+        pairs = rows.reshape(self.variant.slots * half * half, POOL, channels).mean(1)
         return pairs.unsqueeze(0)
 
 

@@ -14,6 +14,9 @@ POINTER_SLOTS = 16
 POINT_SLOTS = 16
 TEMPORAL_CODES = 7
 MOST_SLOTS = 16
+# a pool of keys is POOL x POOL of them
+POOL = 2
+POOLED = POOL * POOL
 
 
 @dataclass(frozen=True)
