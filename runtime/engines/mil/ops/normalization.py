@@ -75,9 +75,12 @@ def local_response_norm(
     *,
     sums: Sums,
 ) -> Tensor:
+    # the docstring has channels second, but tests on Apple's machines third from the end
+    if x.dim() not in (3, 4):
+        raise ValueError(f"local response normalisation of rank {x.dim()}")
     # as PyTorch has it, an even window begins one channel earlier
-    margins = [0, 0] * (x.dim() - 2) + [size // 2, (size - 1) // 2]
-    squares = F.pad(_each(x * x, sums), margins).unfold(1, size, 1)
+    margins = [0, 0, 0, 0, size // 2, (size - 1) // 2]
+    squares = F.pad(_each(x * x, sums), margins).unfold(-3, size, 1)
     total = sums.total(squares, (-1,)).squeeze(-1)
     return x / (k + alpha / size * total) ** beta
 

@@ -34,11 +34,11 @@ def avg_pool(
     axes = len(kernel_sizes)
     strides = strides or (1,) * axes
     both = pads(x.shape[2:], kernel_sizes, strides, pad_type, pad)
+    beyond = _beyond(x.shape[2:], kernel_sizes, strides, both, ceil_mode)
     even = _within_half(both, kernel_sizes)
     include = not exclude_padding_from_average
     if sums.exact and even is not None:
         return _AVERAGE[axes](x, kernel_sizes, strides, even, ceil_mode, include)
-    beyond = _beyond(x.shape[2:], kernel_sizes, strides, both, ceil_mode)
     values = _windows_of(x, kernel_sizes, strides, (both, beyond), 0.0)
     counted = torch.ones(1, 1, *x.shape[2:])
     if include:
@@ -85,10 +85,10 @@ def max_pool(
     axes = len(kernel_sizes)
     strides = strides or (1,) * axes
     both = pads(x.shape[2:], kernel_sizes, strides, pad_type, pad)
+    beyond = _beyond(x.shape[2:], kernel_sizes, strides, both, ceil_mode)
     even = _within_half(both, kernel_sizes)
     if even is not None:
         return _LARGEST[axes](x, kernel_sizes, strides, even, 1, ceil_mode)
-    beyond = _beyond(x.shape[2:], kernel_sizes, strides, both, ceil_mode)
     for amounts in (both, beyond):
         x = F.pad(x, backwards(amounts), value=-math.inf)
     return _LARGEST[axes](x, kernel_sizes, strides)
@@ -105,7 +105,11 @@ def _within_half(both: Both, kernel: Sequence[int]) -> tuple[int, ...] | None:
 def _beyond(
     sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], both: Both, ceil: bool
 ) -> Both:
-    """How far past the padding the last window reaches where the number is rounded up."""
+    """How far past the padding the last window reaches where the number is rounded up.
+
+    Raises:
+        ValueError: a window lies past the end, which Core ML allows where there is no padding.
+    """
     if not ceil:
         return [(0, 0)] * len(sizes)
     extra = []
@@ -113,7 +117,9 @@ def _beyond(
         padded = size + before + after
         count = -(-(padded - k) // stride) + 1
         # no window begins in the padding at the end
-        if (count - 1) * stride >= size + before and before + after > 0:
+        if (count - 1) * stride >= size + before:
+            if before + after == 0:
+                raise ValueError(f"ceil_mode: window {count} of {k} is past the end of {size}")
             count -= 1
         extra.append((0, max((count - 1) * stride + k - padded, 0)))
     return extra
