@@ -127,6 +127,9 @@ def command(
         show_failure(failure.artifacts, str(failure), json_output=json_output, clips=failure.clips)
         return failure.exit_code
     _show(bundle, destination, json_output=json_output)
+    if not json_output:
+        print_counts(bundle, use_cache=options.use_cache)
+        _show_next(bundle, destination)
     return 0
 
 
@@ -147,8 +150,10 @@ def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
     if manifest.price is not None:
         print(f"Knobs: {price_line(manifest.price)}")
     print(f"Bundle written: {destination}")
-    print_counts(bundle)
-    use = "track {} VIDEO --point 0:X,Y" if manifest.clips else "run {} IMAGE"
+
+
+def _show_next(bundle: Bundle, destination: Path) -> None:
+    use = "track {} VIDEO --point 0:X,Y" if bundle.manifest.clips else "run {} IMAGE"
     print(f"Next: phoneward {use.format(destination)}    phoneward verify {destination}")
 
 

@@ -14,7 +14,7 @@ import typer
 from phoneward.apps.cli.output import JsonFlag, print_json
 
 if TYPE_CHECKING:
-    from phoneward.bundle import Bundle
+    from phoneward.bundle import Artifact, Bundle
     from phoneward.runtime.engines.mil.lints import Lint
 
 EXAMPLE = "Example: phoneward lint lite0"
@@ -31,11 +31,6 @@ class Linted:
     name: str
     path: Path
     lints: tuple[Lint, ...]
-
-    @property
-    def count(self) -> str:
-        """Say the number of warnings."""
-        return f"{len(self.lints) or 'no'} warning{'' if len(self.lints) == 1 else 's'}"
 
 
 def command(
@@ -81,29 +76,54 @@ def command(
 
 def lint_bundle(bundle: Bundle) -> tuple[Linted, ...]:
     """Lint every Core ML artifact of a bundle."""
-    return tuple(_lint(name, path) for name, path in _packages(bundle))
+    return tuple(
+        _lint(_name(artifact), bundle.file(artifact))
+        for artifact in bundle.manifest.artifacts
+        if artifact.format == _FORMAT
+    )
 
 
-def print_counts(bundle: Bundle) -> None:
+def print_counts(bundle: Bundle, *, use_cache: bool) -> None:
     """Print one line a Core ML artifact: how many warnings it has, and how to see them."""
     from phoneward.errors import EngineError
 
-    for name, path in _packages(bundle):
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format != _FORMAT:
+            continue
+        name = _name(artifact)
         try:
-            one = _lint(name, path)
+            count = _remembered(bundle, artifact) if use_cache else _count(bundle, artifact)
         except EngineError as error:  # the bundle is written and proven: it is no failure
             print(f"{name}: not linted: {error}")
             continue
-        how = f"; see them: phoneward lint {shlex.quote(str(bundle.path))}" if one.lints else ""
-        print(f"{name}: {one.count} for the Neural Engine{how}")
+        how = f"; see them: phoneward lint {shlex.quote(str(bundle.path))}" if count else ""
+        print(f"{name}: {_warnings(count)} for the Neural Engine{how}")
 
 
-def _packages(bundle: Bundle) -> list[tuple[str, Path]]:
-    return [
-        (f"{artifact.stage} {artifact.format}-{artifact.precision}", bundle.file(artifact))
-        for artifact in bundle.manifest.artifacts
-        if artifact.format == _FORMAT
-    ]
+def _remembered(bundle: Bundle, artifact: Artifact) -> int:
+    """Count, or know from the last time: importing coremltools takes seconds."""
+    from phoneward.export.cache import Cache, default_root, key_of, versions
+
+    cache = Cache(default_root())
+    tools = versions(("coremltools",))
+    key = key_of({"kind": "lint", "sha256": artifact.sha256, "tools": tools})
+    if (record := cache.take(key, bundle.path)) is not None:
+        return int(record["warnings"])
+    count = _count(bundle, artifact)
+    cache.put(key, bundle.path, (), {"warnings": count})
+    return count
+
+
+def _count(bundle: Bundle, artifact: Artifact) -> int:
+    return len(_lint(_name(artifact), bundle.file(artifact)).lints)
+
+
+def _warnings(count: int) -> str:
+    return f"{count or 'no'} warning{'' if count == 1 else 's'}"
+
+
+def _name(artifact: Artifact) -> str:
+    return f"{artifact.stage} {artifact.format}-{artifact.precision}"
 
 
 def _lint(name: str, path: Path) -> Linted:
@@ -120,7 +140,7 @@ def _lint(name: str, path: Path) -> Linted:
 
 def _print(linted: Sequence[Linted]) -> None:
     for one in linted:
-        print(f"{one.name}: {one.count}")
+        print(f"{one.name}: {_warnings(len(one.lints))}")
         for lint in one.lints:
             where = f"; in {_modules(lint)}" if lint.modules else ""
             print(f"  {lint.code} ({lint.effect}): {lint.message}{where}")
