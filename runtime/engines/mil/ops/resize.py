@@ -168,9 +168,15 @@ def affine(
         raise ValueError(
             f"padding_mode '{padding_mode}' of {padding_value}, align_corners={align_corners}"
         )
-    matrix = transform_matrix.reshape(-1, 2, 3).expand(x.shape[0], 2, 3)
-    shape = (x.shape[0], 1, output_height, output_width)
-    points = F.affine_grid(matrix, list(shape), align_corners=True)
+    # a single row or column lies in the middle, as in PyTorch
+    rows, columns = (
+        torch.linspace(-1, 1, size) if size > 1 else torch.zeros(1)
+        for size in (output_height, output_width)
+    )
+    down, across = torch.meshgrid(rows, columns, indexing="ij")
+    places = torch.stack([across, down, torch.ones_like(down)], -1)
+    matrices = transform_matrix.reshape(-1, 1, 2, 3).expand(x.shape[0], 1, 2, 3)
+    points = places @ matrices.mT
     return _sampled(x, points, ("bilinear", "constant", coordinates_mode), 0.0, True)
 
 
