@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from phoneward import __version__
-from phoneward.bundle import Artifact, ClipParity, Parity, Price, sha256_of, size_of
+from phoneward.bundle import Artifact, ClipParity, KeptInFloat, Parity, Price, sha256_of, size_of
 from phoneward.errors import ConversionError, PhonewardError
 from phoneward.export.backends import BACKENDS, About, Graph, Lowered
 from phoneward.export.cache import Cache, default_root, key_of, versions
 from phoneward.export.models import find
-from phoneward.export.recipe import Recipe
+from phoneward.export.recipe import AUTO, Recipe
 from phoneward.export.request import ExportRequest
 from phoneward.export.weights import WeightsFile, load
 from phoneward.names import ParityStatus
@@ -104,7 +104,23 @@ class Job:
             artifact = Artifact.model_validate(record)
             parity = artifact.parity.model_copy(update={"cached": True})
             return artifact.model_copy(update={"parity": parity})
-        path = f"artifacts/{stage.name}-{recipe.precision}{backend.suffix}"
+        artifact = self._made(stage, recipe, rewrites)
+        if self.cache is not None and artifact.parity.status is not ParityStatus.FAILED:
+            files = (artifact.path, f"logs/{stage.name}-{recipe}.log")
+            self.cache.put(key, self.folder, files, artifact.model_dump(mode="json"))
+        return artifact
+
+    def _made(self, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]) -> Artifact:
+        if AUTO not in recipe.keep_fp32:
+            return self._convert(stage, recipe, rewrites)
+        from phoneward.export.blame.settle import settle
+
+        return settle(
+            lambda one: self._convert(stage, one, rewrites), recipe, self.folder, self.reference()
+        )
+
+    def _convert(self, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]) -> Artifact:
+        path = f"artifacts/{stage.name}-{recipe.precision}{BACKENDS.get(recipe.format).suffix}"
         log = f"logs/{stage.name}-{recipe}.log"
         lowered, applied = self._lower(stage, recipe, rewrites)
         artifact = Artifact(
@@ -120,15 +136,20 @@ class Job:
             delegation=lowered.delegation,
             target=recipe.target,
             rewrites=applied,
+            keep_fp32=self._kept(path, lowered),
             log=log,
             log_sha256=sha256_of(self.folder / log),
         )
         artifact = artifact.model_copy(update={"parity": self._parity(artifact)})
         # anew: the parity run wrote to the log too
-        artifact = artifact.model_copy(update={"log_sha256": sha256_of(self.folder / log)})
-        if self.cache is not None and artifact.parity.status is not ParityStatus.FAILED:
-            self.cache.put(key, self.folder, (path, log), artifact.model_dump(mode="json"))
-        return artifact
+        return artifact.model_copy(update={"log_sha256": sha256_of(self.folder / log)})
+
+    def _kept(self, path: str, lowered: Lowered) -> KeptInFloat | None:
+        if not lowered.kept:
+            return None
+        from phoneward.export.blame.settle import kept_in
+
+        return kept_in(self.folder / path, lowered.kept)
 
     def reference(self) -> Reference:
         """Read the reference that `make_reference` put into the folder."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from phoneward import __version__
 from phoneward.bundle import MANIFEST, Artifact, Bundle, ClipParity, Manifest, Price, sha256_of
-from phoneward.errors import ParityError
+from phoneward.errors import InvalidSpec, ParityError
 from phoneward.export.backends import BACKENDS
 from phoneward.export.cache import versions
 from phoneward.export.clip import make_clip, tracks
 from phoneward.export.job import AS_USUAL, ENGINE_DISTRIBUTIONS, LABELS, REFERENCE, Job, Options
 from phoneward.export.models.family import AS_IS
 from phoneward.export.price import make_price
+from phoneward.export.recipe import AUTO, Recipe
 from phoneward.export.request import ExportRequest
 from phoneward.export.weights import resolve
 from phoneward.names import ParityStatus
@@ -98,9 +99,21 @@ def _artifacts(job: Job, steps: _Steps) -> tuple[Artifact, ...]:
         for stage in job.card.stages:
             steps.next(f"{stage.name} as {recipe}")
             artifacts.append(job.make_artifact(stage, recipe))
+        _check_kept(recipe, artifacts)
     if any(_failed(artifact) for artifact in artifacts):
         raise GateFailed(tuple(artifacts))
     return tuple(artifacts)
+
+
+def _check_kept(recipe: Recipe, artifacts: Sequence[Artifact]) -> None:
+    """Refuse names that are of no op and no module in any stage."""
+    kept = [artifact.keep_fp32 for artifact in artifacts if artifact.keep_fp32 is not None]
+    known = {AUTO, *(op.name for one in kept for op in one.kept)}
+    if unknown := [name for name in recipe.keep_fp32 if name not in known]:
+        raise InvalidSpec(
+            f"no op and no module to keep in fp32 is called {', '.join(unknown)}; "
+            "`phoneward verify BUNDLE --blame --json` lists those of a package"
+        )
 
 
 def _clips(job: Job, artifacts: tuple[Artifact, ...], steps: _Steps) -> tuple[ClipParity, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phoneward.errors import InvalidSpec, WeightsError
@@ -60,6 +60,28 @@ def make_request(
     for recipe in recipes:
         BACKENDS.require(recipe.format)
     return ExportRequest(card, weights, tuple(devices), _merged(recipes))
+
+
+def keep_in_float(request: ExportRequest, names: Sequence[str]) -> ExportRequest:
+    """Ask for ops, modules or `AUTO` to stay in single precision in Core ML's half precision.
+
+    Raises `InvalidSpec` if no half-precision Core ML package is to be made.
+    """
+    if not names:
+        return request
+    recipes = tuple(
+        replace(recipe, keep_fp32=tuple(dict.fromkeys(names))) if _halves(recipe) else recipe
+        for recipe in request.recipes
+    )
+    if recipes == request.recipes:
+        raise InvalidSpec(
+            f"nothing to keep in fp32: only coreml-fp16 can, and this is {_listed(recipes)}"
+        )
+    return replace(request, recipes=recipes)
+
+
+def _halves(recipe: Recipe) -> bool:
+    return recipe.format == "coreml" and recipe.precision is Precision.FP16
 
 
 def _check_name(weights: str, model: str) -> None:

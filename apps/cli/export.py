@@ -17,6 +17,7 @@ from phoneward.apps.cli.report import (
     price_line,
     print_artifacts,
     print_clips,
+    print_kept,
     show_failure,
 )
 from phoneward.names import Precision
@@ -68,6 +69,13 @@ def command(
     precision: Annotated[
         list[Precision] | None, typer.Option(help="Only this precision; repeatable.")
     ] = None,
+    keep_fp32: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep this in fp32 in a Core ML fp16 package: an op by name, a module by path, or "
+            "auto: what it does not agree with PyTorch without; repeatable.",
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="pretrained, random, or a .safetensors or .pt file.")
     ] = "pretrained",
@@ -111,10 +119,11 @@ def command(
     """
     from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
-    from phoneward.export.request import make_request
+    from phoneward.export.request import keep_in_float, make_request
 
     knobs = Knobs(memory_slots, pooled_memory, object_pointers)
     request = make_request(model, weights, device or (), format_name or (), precision or (), knobs)
+    request = keep_in_float(request, keep_fp32 or ())
     destination = output or Path(model)
     options = Options(force=force, use_cache=not no_cache)
     if dry_run:
@@ -146,6 +155,7 @@ def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
         print_json(document)
         return
     print_artifacts(manifest.artifacts)
+    print_kept(manifest.artifacts)
     print_clips(manifest.clips)
     if manifest.price is not None:
         print(f"Knobs: {price_line(manifest.price)}")

@@ -36,6 +36,8 @@ _CLIP_COLUMNS = (
     "parity",
 )
 
+_KEPT_COLUMNS = ("op", "module", "kept as", "why")
+
 
 def artifact_json(artifact: Artifact, bundle: Path | None) -> dict[str, Any]:
     """Return an artifact as the commands' JSON has it.
@@ -68,6 +70,7 @@ def show_failure(
         print_json({"bundle": None, **judged, "error": error})
     else:
         print_artifacts(artifacts)
+        print_kept(artifacts)
         print_clips(clips)
         typer.echo(f"error: {error}", err=True)
 
@@ -94,6 +97,23 @@ def print_artifacts(artifacts: Sequence[Artifact]) -> None:
     for artifact in artifacts:
         if artifact.parity.reason and artifact.parity.status is ParityStatus.FAILED:
             print(f"{artifact.format}-{artifact.precision}: {artifact.parity.reason}")
+
+
+def print_kept(artifacts: Sequence[Artifact]) -> None:
+    """Print what half-precision artifacts have in single precision, why, and how much that is."""
+    for artifact in artifacts:
+        kept = artifact.keep_fp32
+        if kept is None:
+            continue
+        if kept.kept:
+            rows = [(op.op, op.module or "", op.name, op.reason) for op in kept.kept]
+            title = f"{artifact.stage} {artifact.format}-{artifact.precision}: kept in fp32"
+            print_table(title, _KEPT_COLUMNS, rows)
+        share = kept.float_ops / kept.ops if kept.ops else 0.0
+        print(
+            f"{artifact.stage} {artifact.format}-{artifact.precision} computes "
+            f"{kept.float_ops} of {kept.ops} ops in fp32 ({share:.1%})."
+        )
 
 
 def print_clips(clips: Sequence[ClipParity]) -> None:

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phoneward.apps.cli.blame import blame_json, print_blame
 from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
-from phoneward.apps.cli.report import artifact_json, clips_json, print_artifacts, print_clips
+from phoneward.apps.cli.report import (
+    artifact_json,
+    clips_json,
+    print_artifacts,
+    print_clips,
+    print_kept,
+)
 from phoneward.names import ParityStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from phoneward.bundle import Artifact, ClipParity
+    from phoneward.bundle import Artifact, Bundle, ClipParity
+    from phoneward.export.blame.bundle import ArtifactBlame
 
 EXAMPLE = "Example: phoneward verify lite0"
 
@@ -23,6 +31,18 @@ EXAMPLE = "Example: phoneward verify lite0"
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads an engine may use.")] = 2,
+    blame: Annotated[
+        bool,
+        typer.Option(
+            "--blame",
+            help="Name the ops of Core ML packages that lose precision or differ from PyTorch; "
+            "needs phoneward[export].",
+        ),
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="With --blame: the weights file, where the bundle's came from a file."),
+    ] = None,
     json_output: JsonFlag = False,
 ) -> int:
     """Check a bundle's checksums, then run every artifact against the stored PyTorch answers.
@@ -44,18 +64,35 @@ def command(
             for artifact, parity in check_bundle(opened, threads=threads, progress=progress)
         ]
         clips = list(check_clips(opened, threads=threads, progress=progress))
+        found = list(_blamed(opened, weights, threads, progress)) if blame else []
     executed = [a for a in checked if a.parity.status is not ParityStatus.NOT_EXECUTED]
     if json_output:
         rows = [artifact_json(artifact, bundle) for artifact in checked]
         judged = {"artifacts": rows, "clips": clips_json(clips), "executed": len(executed)}
-        print_json({"bundle": str(bundle.absolute()), **judged})
+        blames = {"blame": [blame_json(one) for one in found]} if blame else {}
+        print_json({"bundle": str(bundle.absolute()), **judged, **blames})
     else:
         print_artifacts(checked)
+        print_kept(checked)
         print_clips(clips)
+        if blame:
+            print_blame(found, checked)
         files = len(opened.manifest.checksums())
         print(f"{files} files have the checksums that bundle.json states.")
         _conclude(executed, len(checked), _failed_clips(clips))
     return 1 if _failures(executed) or _failed_clips(clips) else 0
+
+
+def _blamed(
+    bundle: Bundle, weights: Path | None, threads: int, progress: Callable[[str, int, int], None]
+) -> Iterator[ArtifactBlame]:
+    # verify itself needs no torch, and must not import it
+    from phoneward.runtime.engines import ENGINES
+
+    ENGINES.require("mil")
+    from phoneward.export.blame.bundle import blame_bundle
+
+    yield from blame_bundle(bundle, weights, threads, progress)
 
 
 def _failures(executed: Sequence[Artifact]) -> int:

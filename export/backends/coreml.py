@@ -46,8 +46,7 @@ class CoreMLBackend:
             raise InvalidSpec(f"Core ML target '{target}'; known: {', '.join(self.targets)}")
         labels, stage = graph.about.labels, graph.stage
         half = recipe.precision is Precision.FP16
-        module = _with_probabilities(graph.module) if labels else graph.module
-        exported = _program(module, stage)
+        module, exported = exported_program(graph)
         modules = name_modules(exported, module)
         keep = Keep(recipe.keep_fp32, modules)
         settings = {
@@ -88,6 +87,12 @@ def _passes(ct: Any) -> Any:
     passes = ct.PassPipeline.DEFAULT
     passes.remove_passes({"common::fuse_elementwise_to_batchnorm"})
     return passes
+
+
+def exported_program(graph: Graph) -> tuple[nn.Module, Any]:
+    """Return the module that is converted, a classifier's with probabilities, and its program."""
+    module = _with_probabilities(graph.module) if graph.about.labels else graph.module
+    return module, _program(module, graph.stage)
 
 
 def _program(module: nn.Module, stage: Stage) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from phoneward.export.backends.coreml_modules import module_of_op
 from phoneward.export.recipe import AUTO
-from phoneward.runtime.engines.mil.modules import plain
+from phoneward.runtime.engines.mil.naming import short
 
 
 @dataclass
@@ -37,11 +37,11 @@ class Keep:
     def _keeps(self, op: Any) -> bool:
         if op.op_type == "const":
             return False
-        known_as = {plain(op.name), *(plain(var.name) for var in op.outputs)}
+        known_as = {short(op.name), *(short(var.name) for var in op.outputs)}
         module = module_of_op(op, self.modules)
         for name in self.names:
             inside = module is not None and (module == name or module.startswith(f"{name}."))
-            if name in known_as or inside:
-                self.kept.setdefault(name, {})[plain(op.name)] = None
+            if short(name) in known_as or inside:
+                self.kept.setdefault(name, {})[short(op.name)] = None
                 return True
         return False

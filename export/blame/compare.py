@@ -20,7 +20,6 @@ from torch import Tensor
 
 from phoneward.errors import EngineError
 from phoneward.export.blame.pairing import (
-    TRANSPARENT,
     Pairs,
     module_of,
     pair,
@@ -32,6 +31,7 @@ from phoneward.export.blame.report import Blame, BlameReport
 from phoneward.export.blame.values import brief, run_nodes
 from phoneward.runtime.engines.mil.interpreter import Mode, Results, execute
 from phoneward.runtime.engines.mil.modules import Modules
+from phoneward.runtime.engines.mil.naming import CASTS
 from phoneward.runtime.engines.mil.numerics import Numerics
 from phoneward.runtime.engines.mil.ports import to_carried
 from phoneward.runtime.engines.mil.precision import compare, precision_of
@@ -185,7 +185,7 @@ class _Comparison:
         if suspects and agrees:
             for suspect in suspects:
                 suspect.clear()
-        elif error > self.bound and step.op.name not in TRANSPARENT:
+        elif error > self.bound and step.op.name not in CASTS:
             found = _Suspect(self._blame(step, node, error, between), suspects)
             self.suspects.append(found)
             self.lenient[var] = lenient

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from phoneward.runtime.engines.mil.modules import plain
+from phoneward.runtime.engines.mil.naming import CASTS, short
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from phoneward.runtime.engines.mil.plan import Plan, Step, Variable
 
-TRANSPARENT = ("cast", "identity")
 _ITEM = re.compile(r"_\d+$")
-_HALF_ITEM = re.compile(r"_cast_fp(16|32)_\d+$")
 _CHAIN = 6
 
 
@@ -65,26 +63,32 @@ class _Pairing:
         self._read_graph()
         for var, node in zip(self.plan.inputs, user_inputs(self.exported), strict=False):
             self.nodes[var] = node
-        outputs = self._outputs()
         counts = {"names": 0, "positions": 0, "ops": 0}
         for step in self.plan.steps:
             front = frozenset[Any]().union(*(self._front(var) for var in step.inputs))
-            transparent = step.op.name in TRANSPARENT
-            found: dict[Variable, Node] = {}
-            how = "names"
-            for index, var in enumerate(step.outputs):
-                node = outputs.get(var) or (None if transparent else self._named(var, index, front))
-                if node is None and len(step.outputs) == 1 and not transparent:
-                    node, how = self._placed(var, front), "positions"
-                if node is not None:
-                    found[var] = node
+            if step.op.name in CASTS:
+                self._look_through(step, front)
+                continue
+            found = self._by_name(step, front)
+            counts["names"] += bool(found)
+            if not found and len(step.outputs) == 1:
+                found = self._by_position(step.outputs[0], front)
+                counts["positions"] += bool(found)
             self.nodes |= found
             self.fronts |= {var: front for var in step.outputs if var not in found}
-            counts["ops"] += not transparent
-            counts[how] += bool(found) and not transparent
+            counts["ops"] += 1
         return Pairs(
             self.nodes, {v: tuple(self._chain(n)) for v, n in self.nodes.items()}, **counts
         )
+
+    def _look_through(self, step: Step, front: frozenset[Node]) -> None:
+        """A cast has the node of what it casts."""
+        source = step.inputs[0] if step.inputs else None
+        for var in step.outputs:
+            if source in self.nodes:
+                self.nodes[var] = self.nodes[source]
+            else:
+                self.fronts[var] = front
 
     def _read_graph(self) -> None:
         graph = list(self.exported.graph.nodes)
@@ -106,28 +110,30 @@ class _Pairing:
                 self.live.add(node)
         self.place = {node: 1 << index for index, node in enumerate(graph)}
 
-    def _outputs(self) -> dict[Variable, Node]:
-        names = self.exported.graph_signature.user_outputs
-        wanted = [self.by_name.get(str(name)) for name in names]
-        shaped = [var for var in self.plan.outputs if var.shape is not None]
-        return {
-            var: node
-            for var, node in zip(shaped, wanted, strict=False)
-            if node is not None and shape_of(node) == var.shape
-        }
-
     def _front(self, var: Variable) -> frozenset[Node]:
         if var in self.nodes:
             return frozenset((self.nodes[var],))
         return self.fronts.get(var, frozenset())
 
-    def _named(self, var: Variable, index: int, front: frozenset[Node]) -> Node | None:
-        name = short(var.name)
-        for known in dict.fromkeys((name, _ITEM.sub("", name))):
-            node = self._item(self.by_name.get(known), index)
-            if node is not None and self._fits(node, var, front):
-                return node
-        return None
+    def _by_name(self, step: Step, front: frozenset[Node]) -> dict[Variable, Node]:
+        found: dict[Variable, Node] = {}
+        for index, var in enumerate(step.outputs):
+            for known in self._names(step, var):
+                node = self._item(self.by_name.get(known), index)
+                if node is not None and self._fits(node, var, front):
+                    found[var] = node
+                    break
+        return found
+
+    def _names(self, step: Step, var: Variable) -> Iterator[str]:
+        """Names that the node may have.
+
+        Passes rename ops more often than results, but for items and the program's results.
+        """
+        several, last = len(step.outputs) > 1, var in self.plan.outputs
+        for bearer in (*[var.name] * (not several), *[step.name] * (several or last)):
+            name = short(bearer)
+            yield from dict.fromkeys((name, _ITEM.sub("", name)))
 
     def _item(self, node: Node | None, index: int) -> Node | None:
         """The node itself, or what takes an item out of a node with several results."""
@@ -144,7 +150,7 @@ class _Pairing:
             and all(self.ancestors[node] & self.place[one] for one in front)
         )
 
-    def _placed(self, var: Variable, front: frozenset[Node]) -> Node | None:
+    def _by_position(self, var: Variable, front: frozenset[Node]) -> dict[Variable, Node]:
         candidates = [
             node
             for node in {user for one in front for user in one.users}
@@ -152,7 +158,7 @@ class _Pairing:
             and self._fits(node, var, front)
             and {parent for parent in node.all_input_nodes if parent in self.live} == front
         ]
-        return candidates[0] if len(candidates) == 1 else None
+        return {var: candidates[0]} if len(candidates) == 1 else {}
 
     def _chain(self, node: Node) -> Iterator[Node]:
         for _ in range(_CHAIN):
@@ -161,11 +167,6 @@ class _Pairing:
                 return
             (node,) = users
             yield node
-
-
-def short(name: str) -> str:
-    """The name of the node that an op or result is named after, if it is."""
-    return plain(_HALF_ITEM.sub("", name))
 
 
 def shape_of(node: Node) -> tuple[int, ...] | None:
@@ -197,4 +198,4 @@ def skipped_before(node: Node, paired: Collection[Node]) -> tuple[str, ...]:
 
 def steps_between(between: Sequence[Step]) -> tuple[str, ...]:
     """Names of the ops that compute something among steps without a pair."""
-    return tuple(step.name for step in between if step.op.name not in TRANSPARENT)
+    return tuple(step.name for step in between if step.op.name not in CASTS)

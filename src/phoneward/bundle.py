@@ -86,6 +86,30 @@ class Parity(Spec):
     cached: bool = False
 
 
+class KeptOp(Spec):
+    """An op that a half-precision artifact computes in single precision, and why.
+
+    `name` is what it was selected by: its own or its result's, or the path of a module.
+    """
+
+    op: str
+    name: str
+    module: str | None = None
+    reason: str
+
+
+class KeptInFloat(Spec):
+    """What was kept in single precision: `kept` on purpose, and `float_ops` of `ops` in all.
+
+    `ops` are those that compute floats. More than `kept` may be in single precision: coremltools
+    leaves ops alone whose constants half precision cannot hold.
+    """
+
+    kept: tuple[KeptOp, ...]
+    float_ops: Annotated[int, Field(ge=0)]
+    ops: Annotated[int, Field(ge=0)]
+
+
 class Artifact(Spec):
     """One file (or package folder) for one (stage, format, precision)."""
 
@@ -101,6 +125,7 @@ class Artifact(Spec):
     delegation: Delegation | None = None
     target: str | None = None
     rewrites: tuple[str, ...] = ()
+    keep_fp32: KeptInFloat | None = None
     log: RelativePath | None = None
     log_sha256: Sha256 | None = None
 

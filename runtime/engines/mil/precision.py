@@ -17,6 +17,7 @@ from torch import Tensor
 
 from phoneward.runtime.engines.mil.interpreter import AS_DECLARED, Results, execute
 from phoneward.runtime.engines.mil.modules import Modules
+from phoneward.runtime.engines.mil.naming import CASTS
 from phoneward.runtime.engines.mil.numerics import Numerics, rounded
 from phoneward.runtime.engines.mil.plan import Step, Variable
 from phoneward.runtime.engines.mil.ports import to_carried
@@ -27,8 +28,9 @@ LIMIT = 2e-2
 """An error that matters: what the gate of half precision allows an output."""
 GROWTH = 4.0
 """How much larger than its inputs' errors an op's error is where the op itself is to blame."""
+BIGGEST = 65520.0
+"""From here on rounding to half precision gives infinity."""
 _MOST = 0.5
-_CASTS = ("cast", "identity")
 
 OVERFLOW, NAN, JUMP, DRIFT, UNDERFLOW = "overflow", "nan", "jump", "drift", "underflow"
 
@@ -38,10 +40,11 @@ class OpPrecision:
     """What happened at one op, over all samples.
 
     `low` and `high` are the range of its finite float32 results. `error` is how far the declared
-    results are off, `inherited` the largest error of what the op reads, `own_error` how far it is
-    off on the float32 values of its inputs, each rounded to its declared type (None for ops that
-    change states). `overflowed`, `nans` and `vanished` count results that are finite, numbers and
-    not zero in float32, and infinite, not numbers and zero as declared; `size` counts all.
+    results are off (infinite where they alone are not finite), `inherited` the largest error of
+    what the op reads, `own_error` how far it is off on the float32 values of its inputs, each
+    rounded to its declared type (None for ops that change states). `overflowed`, `nans` and
+    `vanished` count results that are finite, numbers and not zero in float32, and infinite, not
+    numbers and zero as declared; `size` counts all.
     `half` says whether a result is declared fp16.
     """
 
@@ -96,8 +99,8 @@ class PrecisionReport:
 
     overflow   finite in float32, infinite as declared
     nan        a number in float32, none as declared
-    underflow  more than half of what is not zero in float32 becomes zero, which costs more than
-               `LIMIT` of the range (tails of a softmax cost nothing)
+    underflow  more than half of the values become zero that are not in float32, which costs more
+               than `LIMIT` of the range (tails of a softmax cost nothing)
     jump       off by more than `LIMIT`, and more than `GROWTH` times as far as what it reads: the
                op loses the precision, by cancellation or by amplifying what it gets
     drift      off by more than `LIMIT`, what it reads is not, but nearly: errors that add up
@@ -225,7 +228,11 @@ class _Compared:
 
 
 def compare(exact: Tensor, got: Tensor) -> _Compared:
-    """Range of `exact`, error of `got` over it where both are finite, and what got lost."""
+    """Range of `exact`, error of `got` over it, and what got lost.
+
+    Values of `exact` that are not finite are left out; where only those of `got` are not, the
+    error is infinite.
+    """
     a, b = exact.reshape(-1).float(), got.reshape(-1).float()
     zeros = b == 0
     counts = {"vanished": int((a[zeros] != 0).sum()), "size": a.numel()}
@@ -235,6 +242,7 @@ def compare(exact: Tensor, got: Tensor) -> _Compared:
         counts["nans"] = int((~a.isnan() & b.isnan()).sum())
         both = a.isfinite() & b.isfinite()
         difference = float((b[both] - a[both]).abs().max()) if both.any() else 0.0
+        difference = math.inf if counts["overflowed"] or counts["nans"] else difference
         a = a[a.isfinite()]
     low, high = (float(end) for end in a.aminmax()) if a.numel() else (0.0, 0.0)
     span = (high - low) or max(abs(low), abs(high)) or 1.0
@@ -255,15 +263,18 @@ def _kinds(op: OpPrecision) -> Iterator[tuple[str, str]]:
     extent = f"float32 values from {op.low:.4g} to {op.high:.4g}"
     if op.overflowed:
         what = f"{op.overflowed} of {op.size} results are infinite"
-        yield OVERFLOW, f"{what}; {extent}, half precision ends at 65504"
+        why = (
+            "half precision ends at 65504" if op.magnitude >= BIGGEST else "what it reads is wrong"
+        )
+        yield OVERFLOW, f"{what}; {extent}: {why}"
     if op.nans:
         yield NAN, f"{op.nans} of {op.size} results are no numbers; {extent}"
-    if op.error <= LIMIT:
+    if op.error <= LIMIT or not math.isfinite(op.error):
         return
-    if op.vanished > _MOST * op.size:
+    if op.inherited <= LIMIT and op.vanished > _MOST * op.size:
         yield UNDERFLOW, f"{op.vanished} of {op.size} results become zero; {extent}"
     off = f"off by {op.error:.1e} of its range, its inputs by {op.inherited:.1e}; {extent}"
     if op.error > GROWTH * op.inherited:
         yield JUMP, off
-    elif op.inherited <= LIMIT and op.type not in _CASTS:
+    elif op.inherited <= LIMIT and op.type not in CASTS:
         yield DRIFT, off

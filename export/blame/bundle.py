@@ -1,0 +1,79 @@
+"""The Core ML packages of a bundle: what half precision does to them, and against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from phoneward.bundle import Artifact, Bundle
+from phoneward.errors import PhonewardError
+from phoneward.export.blame.compare import blame
+from phoneward.export.blame.rebuild import Rebuilt
+from phoneward.export.blame.report import BlameReport
+from phoneward.runtime.engines.mil.precision import PrecisionReport, precision_of
+from phoneward.runtime.engines.mil.program import Program
+from phoneward.runtime.engines.mil.threads import torch_threads
+from phoneward.runtime.parity import Reference
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ArtifactBlame:
+    """One package. `comparison` is None where `unavailable` says why there is none.
+
+    `precision` is over all samples of the reference, the comparison on the first photograph.
+    """
+
+    artifact: Artifact
+    precision: PrecisionReport
+    comparison: BlameReport | None
+    unavailable: str | None = None
+
+
+def blame_bundle(
+    bundle: Bundle,
+    weights: Path | None = None,
+    threads: int = 1,
+    progress: Progress = lambda step, done, total: None,
+) -> Iterator[ArtifactBlame]:
+    """Look into every Core ML package of a bundle, whose files are taken to be unchanged.
+
+    Args:
+        bundle: the bundle.
+        weights: the file that the bundle's weights came from, if they came from a file.
+        threads: how many PyTorch may use.
+        progress: called with a step, its number and the number of steps.
+
+    Raises:
+        EngineError: a package cannot be run.
+        BundleError: the reference cannot be read.
+    """
+    packages = [a for a in bundle.manifest.artifacts if a.format == "coreml"]
+    reference = Reference.load(bundle.path / bundle.manifest.reference)
+    rebuilt = Rebuilt(bundle, weights)
+    for number, artifact in enumerate(packages, start=1):
+        step = f"blame of {artifact.stage} as {artifact.format}-{artifact.precision}"
+        progress(step, number, len(packages))
+        with torch_threads(threads):
+            yield _look(bundle, artifact, reference, rebuilt)
+
+
+def _look(
+    bundle: Bundle, artifact: Artifact, reference: Reference, rebuilt: Rebuilt
+) -> ArtifactBlame:
+    real = reference.real(artifact.stage)
+    stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
+    samples = [{name: rows[i] for name, rows in stacked.items()} for i in range(len(real))]
+    path = bundle.file(artifact)
+    precision = precision_of(Program.load(path), samples)
+    try:
+        program = rebuilt.program(artifact)
+    except PhonewardError as error:
+        return ArtifactBlame(artifact, precision, None, str(error))
+    chosen = samples[int(np.argmax(real))]
+    comparison = blame(path, program, [chosen[t.name] for t in artifact.inputs])
+    return ArtifactBlame(artifact, precision, comparison)

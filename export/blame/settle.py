@@ -1,0 +1,94 @@
+"""Convert, look, keep more in single precision, convert again: until a package passes its gate."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from phoneward.bundle import Artifact, KeptInFloat, KeptOp
+from phoneward.export.blame.keep import excess, propose
+from phoneward.export.recipe import AUTO, Recipe
+from phoneward.names import ParityStatus
+from phoneward.runtime.engines.mil.mixed import float_ops
+from phoneward.runtime.engines.mil.modules import Modules
+from phoneward.runtime.engines.mil.program import Program
+from phoneward.runtime.parity import THRESHOLDS, Reference, judge
+
+ROUNDS = 3
+"""Most conversions after the first."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def settle(
+    convert: Callable[[Recipe], Artifact], recipe: Recipe, folder: Path, reference: Reference
+) -> Artifact:
+    """Make an artifact of a recipe with `AUTO` among what it keeps.
+
+    `convert` makes one of a recipe without, and its verdict. What comes back is the first that
+    passes, or else the last; it says of each op why it was kept.
+    """
+    asked = tuple(name for name in recipe.keep_fp32 if name != AUTO)
+    reasons: dict[str, str] = {}
+    artifact = convert(replace(recipe, keep_fp32=asked))
+    for _ in range(ROUNDS):
+        if artifact.parity.status is not ParityStatus.FAILED:
+            break
+        found = _proposed(folder / artifact.path, artifact, reference)
+        more = {name: reason for name, reason in found.items() if name not in reasons}
+        if not more:
+            _LOG.info("no further op is worth keeping in single precision")
+            break
+        reasons |= more
+        _remove(folder / artifact.path)
+        artifact = convert(replace(recipe, keep_fp32=(*asked, *reasons)))
+    told = artifact.keep_fp32 or kept_in(folder / artifact.path, {})
+    return artifact.model_copy(update={"keep_fp32": _explained(told, reasons)})
+
+
+def kept_in(package: Path, names: Mapping[str, tuple[str, ...]]) -> KeptInFloat:
+    """Describe what a half-precision package has in single precision; `names` as in `Lowered`."""
+    program = Program.load(package)
+    modules = Modules.of(program.package)
+    kept = [
+        KeptOp(op=op, name=name, module=modules.module_of(op), reason="asked for")
+        for name, ops in names.items()
+        for op in ops
+    ]
+    ops, in_float = float_ops(program.plan)
+    return KeptInFloat(kept=tuple(kept), float_ops=in_float, ops=ops)
+
+
+def _proposed(package: Path, artifact: Artifact, reference: Reference) -> dict[str, str]:
+    limit = THRESHOLDS[artifact.precision].relative_error
+    stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
+    samples = [
+        {name: rows[i] for name, rows in stacked.items()}
+        for i in range(len(reference.real(artifact.stage)))
+    ]
+
+    def measure(answers: Mapping[str, Any]) -> float:
+        return excess(judge(artifact, reference, answers, "mil"), len(artifact.outputs), limit)
+
+    proposal = propose(Program.load(package), samples, measure, limit)
+    for op in proposal.kept:
+        _LOG.info("keep %s (%s): %s", op.name, op.module, op.reason)
+    return {op.name: op.reason for op in proposal.kept}
+
+
+def _explained(told: KeptInFloat, reasons: Mapping[str, str]) -> KeptInFloat:
+    kept = tuple(
+        op.model_copy(update={"reason": reasons.get(op.name, op.reason)}) for op in told.kept
+    )
+    return told.model_copy(update={"kept": kept})
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
