@@ -261,7 +261,7 @@ def converted(module: torch.nn.Module, *given: Tensor) -> Tensor:
     program = ct.convert(
         torch.export.export(module.eval(), given).run_decompositions({}),
         convert_to="milinternal",
-        minimum_deployment_target=ct.target.iOS17,
+        minimum_deployment_target=ct.target.iOS18,
         compute_precision=ct.precision.FLOAT32,
     )
     plan = compile_function(program.functions["main"])
