@@ -45,6 +45,27 @@ def test_an_export_counts_the_warnings_of_each_core_ml_artifact(
     ]
 
 
+def test_the_same_export_again_knows_them_without_looking(exported: tuple[Path, str]) -> None:
+    script = (
+        "import sys; sys.argv = ['phoneward', *sys.argv[1:]]\n"
+        "from phoneward.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "sys.exit(code or 'coremltools' in sys.modules)"
+    )
+    kinds = ("--format", "coreml", "--precision", "fp32", "--weights", "random")
+    result = subprocess.run(
+        [sys.executable, "-c", script, "export", NAME, *kinds, "-o", "again"],
+        cwd=exported[0].parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    line = "classify coreml-fp32: 1 warning for the Neural Engine; see them: phoneward lint again"
+    assert line in result.stdout.splitlines()
+
+
 def test_a_bundle_gets_one_line_a_warning_with_the_modules(exported: tuple[Path, str]) -> None:
     bundle = exported[0]
     result = run("lint", "net", cwd=bundle.parent)
