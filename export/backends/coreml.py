@@ -61,6 +61,7 @@ class CoreMLBackend:
             outputs=_outputs(ct, stage, classifier=labels is not None),
             **settings,
         )
+        kept = keep.found() if half else {}
         # coremltools 9.0 pairs named outputs with the classifier's by position and fails; the
         # names are already in the program, so the second step must not see them
         program.functions["main"].output_types = None
@@ -75,7 +76,7 @@ class CoreMLBackend:
         _describe(model, graph.about, stage)
         model.user_defined_metadata[METADATA] = as_metadata(model._mil_program, modules)
         model.save(str(out))
-        return Lowered(stage.inputs, stage.outputs, kept=keep.found() if half else {})
+        return Lowered(stage.inputs, stage.outputs, kept=kept)
 
 
 def _passes(ct: Any) -> Any:

@@ -15,6 +15,7 @@ from phoneward.export.recipe import AUTO, Recipe
 from phoneward.names import ParityStatus
 from phoneward.runtime.engines.mil.mixed import float_ops
 from phoneward.runtime.engines.mil.modules import Modules
+from phoneward.runtime.engines.mil.naming import short
 from phoneward.runtime.engines.mil.program import Program
 from phoneward.runtime.parity import THRESHOLDS, Reference, judge
 
@@ -51,13 +52,22 @@ def settle(
 
 
 def kept_in(package: Path, names: Mapping[str, tuple[str, ...]]) -> KeptInFloat:
-    """Describe what a half-precision package has in single precision; `names` as in `Lowered`."""
+    """Describe what a half-precision package has in single precision; `names` as in `Lowered`.
+
+    Ops that were kept and then absorbed by others are left out.
+    """
     program = Program.load(package)
     modules = Modules.of(program.package)
+    left = {
+        short(bearer)
+        for step in program.plan.steps
+        for bearer in (step.name, *(var.name for var in step.outputs))
+    }
     kept = [
         KeptOp(op=op, name=name, module=modules.module_of(op), reason="asked for")
         for name, ops in names.items()
         for op in ops
+        if op in left
     ]
     ops, in_float = float_ops(program.plan)
     return KeptInFloat(kept=tuple(kept), float_ops=in_float, ops=ops)
