@@ -169,3 +169,10 @@ def test_comparison_is_that_of_parity(
     seen = compare(torch.tensor(exact), torch.tensor(got))
     assert seen.error == pytest.approx(error)
     assert (seen.overflowed, seen.nans, seen.vanished) == counts
+
+
+def test_decisions_are_counted() -> None:
+    flags = torch.tensor([True, False, False, True])
+    assert compare(flags, torch.tensor([True, False, True, True])).error == 0.25
+    assert compare(torch.tensor([3, 900]), torch.tensor([3, 2])).error == 0.5
+    assert compare(flags, flags).error == 0.0

@@ -2,7 +2,7 @@
 
 The program is walked twice in lockstep on the same inputs. Errors are those of parity: the largest
 of a result over the range (max - min) of its float32 values; a constant's magnitude stands in for
-its range, and 1 for the magnitude of zeros.
+its range, and 1 for the magnitude of zeros. Of decisions it is the share that differ.
 """
 
 from __future__ import annotations
@@ -230,9 +230,13 @@ class _Compared:
 def compare(exact: Tensor, got: Tensor) -> _Compared:
     """Range of `exact`, error of `got` over it, and what got lost.
 
+    Of decisions and whole numbers the error is the share of values that differ.
     Values of `exact` that are not finite are left out; where only those of `got` are not, the
     error is infinite.
     """
+    if not exact.is_floating_point():
+        low, high = (float(end) for end in exact.reshape(-1).float().aminmax())
+        return _Compared(low, high, float((exact != got).float().mean()), size=exact.numel())
     a, b = exact.reshape(-1).float(), got.reshape(-1).float()
     zeros = b == 0
     counts = {"vanished": int((a[zeros] != 0).sum()), "size": a.numel()}
@@ -274,7 +278,9 @@ def _kinds(op: OpPrecision) -> Iterator[tuple[str, str]]:
     if op.inherited <= LIMIT and op.vanished > _MOST * op.size:
         yield UNDERFLOW, f"{op.vanished} of {op.size} results become zero; {extent}"
     off = f"off by {op.error:.1e} of its range, its inputs by {op.inherited:.1e}; {extent}"
+    if op.type in CASTS:
+        return
     if op.error > GROWTH * op.inherited:
         yield JUMP, off
-    elif op.inherited <= LIMIT and op.type not in CASTS:
+    elif op.inherited <= LIMIT:
         yield DRIFT, off
