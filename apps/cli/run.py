@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from phoneward.apps.cli.options import EngineOption
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 from phoneward.names import Precision
 
@@ -18,9 +19,7 @@ EXAMPLE = "Example: phoneward run lite0 cat.jpg --engine litert"
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    engine: Annotated[
-        str | None, typer.Option(help="litert, executorch, onnxruntime or coreml.")
-    ] = None,
+    engine: EngineOption = None,
     format_name: Annotated[
         str | None, typer.Option("--format", help="Use the artifact of this format.")
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phoneward.apps.cli.options import EngineOption
 from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
 from phoneward.errors import PromptError
 from phoneward.names import Precision
@@ -63,9 +64,7 @@ def command(
     rate: Annotated[
         float, typer.Option(min=0.001, help="Frames a second in a folder of images.")
     ] = 30.0,
-    engine: Annotated[
-        str | None, typer.Option(help="litert, executorch, onnxruntime or coreml.")
-    ] = None,
+    engine: EngineOption = None,
     format_name: Annotated[
         str | None, typer.Option("--format", help="Use the artifacts of this format.")
     ] = None,
