@@ -36,6 +36,7 @@ _CLIP_COLUMNS = (
     "parity",
 )
 
+_MOST_KEPT = 20
 _KEPT_COLUMNS = ("op", "module", "kept as", "why")
 
 
@@ -106,9 +107,11 @@ def print_kept(artifacts: Sequence[Artifact]) -> None:
         if kept is None:
             continue
         if kept.kept:
-            rows = [(op.op, op.module or "", op.name, op.reason) for op in kept.kept]
+            rows = [(op.op, op.module or "", op.name, op.reason) for op in kept.kept[:_MOST_KEPT]]
             title = f"{artifact.stage} {artifact.format}-{artifact.precision}: kept in fp32"
             print_table(title, _KEPT_COLUMNS, rows)
+            if more := len(kept.kept) - len(rows):
+                print(f"... and {more} more; bundle.json and --json have all.")
         share = kept.float_ops / kept.ops if kept.ops else 0.0
         print(
             f"{artifact.stage} {artifact.format}-{artifact.precision} computes "

@@ -59,12 +59,12 @@ def kept_in(package: Path, names: Mapping[str, tuple[str, ...]]) -> KeptInFloat:
     program = Program.load(package)
     modules = Modules.of(program.package)
     left = {
-        short(bearer)
+        short(bearer): step.name
         for step in program.plan.steps
         for bearer in (step.name, *(var.name for var in step.outputs))
     }
     kept = [
-        KeptOp(op=op, name=name, module=modules.module_of(op), reason="asked for")
+        KeptOp(op=op, name=name, module=modules.module_of(left[op]), reason="asked for")
         for name, ops in names.items()
         for op in ops
         if op in left
