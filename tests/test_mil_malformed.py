@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.mil_packages import (
 )
 
 FEEDS = {"x": np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+FOLDER = "@model_path/weights/"
 OUTSIDE = "@model_path/weights/../../../../secret.bin"
 
 
@@ -72,6 +74,25 @@ def move_weights(by: int) -> Callable[[Any], None]:
                 value.blobFileValue.offset += by
 
     return change
+
+
+def weights_at(offset: int) -> Callable[[Any], None]:
+    return lambda spec: move_weights(offset - blob_offset(spec))(spec)
+
+
+def weights_in_a_list(spec: Any) -> None:
+    value = operation(spec, "relu").inputs["x"].arguments.add().value
+    blob = value.immediateValue.list.values.add().blobFileValue
+    blob.fileName = OUTSIDE
+
+
+def no_axis(spec: Any) -> None:
+    (axis,) = [op for op in operations(spec) if op.outputs[0].name == "scores_axis_0"]
+    value = axis.attributes["val"]
+    value.type.tensorType.rank = 1
+    value.type.tensorType.dimensions.add().constant.size = 0
+    value.immediateValue.tensor.ints.ClearField("values")
+    axis.outputs[0].type.CopyFrom(value.type)
 
 
 def retype(kind: str, to: str) -> Callable[[Any], None]:
@@ -162,6 +183,12 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "weights in a folder": (name_weights("@model_path/weights/.."), "outside the package"),
     "weights without a name": (name_weights("@model_path/weights/"), "outside the package"),
     "weights of another name": (name_weights("@model_path/weights/b.bin"), "weights are missing"),
+    "weights of a name too long": (name_weights(f"{FOLDER}{'x' * 5000}"), "weights are missing"),
+    "weights of no possible name": (name_weights(f"{FOLDER}a\0b"), "weights are missing"),
+    "weights in a list, elsewhere": (weights_in_a_list, "outside the package"),
+    "weights past all files": (weights_at(2**62), "no weights at byte"),
+    "weights past all numbers": (weights_at(2**63), "no weights at byte"),
+    "no number for an axis": (no_axis, r"/changed.mlpackage: op 'scores.*' \(softmax\): .*'axis'"),
     "weights past the end": (move_weights(2**40), "no weights at byte"),
     "weights between two records": (move_weights(64), "no record of weights"),
     "an unknown op": (retype("relu", "frobnicate"), "not known here: frobnicate"),
@@ -245,6 +272,7 @@ MANIFESTS = {
     "a root": (manifest("/etc/hosts"), "outside the package"),
     "nothing there": (manifest("com.apple.CoreML/none.mlmodel"), "its model is missing"),
     "a folder": (manifest("com.apple.CoreML"), "its model is missing"),
+    "a name too long": (manifest("x" * 5000), "its model is missing"),
     "the weights": (manifest("com.apple.CoreML/weights/weight.bin"), "cannot be read|no model"),
 }
 
@@ -263,6 +291,9 @@ def test_no_package_at_all(sound: Path, tmp_path: Path) -> None:
     path = copied(sound, tmp_path)
     (path / MANIFEST).unlink()
     refused(path, "no Manifest.json")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path / MANIFEST)
+        refused(path, "no Manifest.json")
 
 
 def test_arrays_that_do_not_fit(sound: Path) -> None:

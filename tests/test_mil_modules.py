@@ -178,7 +178,7 @@ def test_a_plain_name_that_two_modules_share_is_told_by_neither() -> None:
     assert modules.module_of("a") is None
 
 
-@pytest.mark.parametrize("metadata", [None, "", "{", "[1]", '{"a": 1}', '{"a": [1]}'])
+@pytest.mark.parametrize("metadata", [None, "", "{", "[1]", '{"a": 1}', '{"a": [1]}', "[" * 10**5])
 def test_packages_without_sound_metadata_tell_nothing(metadata: str | None) -> None:
     modules = Modules.from_spec(spec_of(metadata, CHAIN))
     assert not modules

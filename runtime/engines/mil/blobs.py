@@ -22,19 +22,19 @@ def check_blob(file: Path, offset: int, value: Any) -> None:
     Raises:
         EngineError: there is no record, its bytes are cut, or not those of the tensor's shape.
     """
+    available = file.stat().st_size
+    # systems refuse to seek to what no file can have
+    if offset + _RECORD.size > available:
+        raise EngineError(f"{file}: truncated: no weights at byte {offset}")
     with file.open("rb") as stream:
         stream.seek(offset)
         head = stream.read(_RECORD.size)
-    if len(head) < _RECORD.size:
-        raise EngineError(f"{file}: truncated: no weights at byte {offset}")
     sentinel, _, size, start = _RECORD.unpack(head)
     if sentinel != _SENTINEL:
         raise EngineError(f"{file}: damaged: no record of weights at byte {offset}")
     end = start + size
-    if end > file.stat().st_size:
-        raise EngineError(
-            f"{file}: truncated: has {file.stat().st_size} bytes, weights go to byte {end}"
-        )
+    if end > available:
+        raise EngineError(f"{file}: truncated: has {available} bytes, weights go to byte {end}")
     needed = _bytes_needed(value.type.tensorType)
     if size != needed:
         raise EngineError(f"{file}: {size} bytes at byte {offset}, where a tensor needs {needed}")

@@ -88,10 +88,17 @@ class _Compiler:
             if isinstance(given, (list, tuple)):
                 sources[name] = tuple(self.variable(var) for var in given)
             elif given is not None and (var := self.variable(given)) in self.constants:
-                constants[name] = known.converters[name](self.constants[var])
+                constants[name] = _converted(op, known, name, self.constants[var])
             elif given is not None:
                 sources[name] = var
         return constants, sources
+
+
+def _converted(op: Any, known: Op, name: str, value: Any) -> Any:
+    try:
+        return known.converters[name](value)
+    except (ValueError, TypeError, IndexError) as error:  # a number is meant, and there is none
+        raise EngineError(f"op '{op.name}' ({known.name}): input '{name}': {error}") from error
 
 
 def _describe(var: Any) -> Variable:

@@ -126,7 +126,7 @@ def op_name(op: Any) -> str:
 def _grouped(text: str) -> dict[str, list[str]]:
     try:
         grouped = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     sound = isinstance(grouped, dict) and all(
         isinstance(ops, list) and all(isinstance(op, str) for op in ops) for ops in grouped.values()

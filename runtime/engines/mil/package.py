@@ -76,18 +76,19 @@ def open_package(path: Path) -> Package:
 def _model_file(path: Path) -> Path:
     if not path.is_dir():
         raise EngineError(f"{path}: not a Core ML package: no such folder")
+    # a pipe of that name would never end
+    if not _is_file(path / _MANIFEST):
+        raise EngineError(f"{path}: not a Core ML package: it has no {_MANIFEST}")
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
         relative = PurePosixPath(item)
-    except FileNotFoundError:
-        raise EngineError(f"{path}: not a Core ML package: it has no {_MANIFEST}") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise EngineError(f"{path}: its {_MANIFEST} names no model") from error
     if relative.is_absolute() or ".." in relative.parts:
         raise EngineError(f"{path}: its model lies outside the package: {item}")
     model = path / "Data" / relative
-    if not model.is_file():
+    if not _is_file(model):
         raise EngineError(f"{path}: its model is missing: {model.relative_to(path)}")
     if not model.resolve().is_relative_to(path.resolve()):
         raise EngineError(f"{path}: its model leads outside the package: {item}")
@@ -145,12 +146,19 @@ def _blob_file(package: Package, name: str, op: Any) -> Path:
             f"{package.path}: op '{_name(op)}' has its weights outside the package: {name}"
         )
     file = package.weights / inside
+    if not _is_file(file):
+        raise EngineError(f"{package.path}: weights are missing: {file.relative_to(package.path)}")
     # a link would lead out of the package as well
     if not file.resolve().is_relative_to(package.path.resolve()):
         raise EngineError(f"{package.path}: {inside} leads outside the package")
-    if not file.is_file():
-        raise EngineError(f"{package.path}: weights are missing: {file.relative_to(package.path)}")
     return file
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def _blocks(function: Any) -> Iterator[Any]:
@@ -168,7 +176,20 @@ def _values(op: Any) -> Iterator[Any]:
     values = list(op.attributes.values())
     for argument in op.inputs.values():
         values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
-    yield from (value for value in values if value.WhichOneof("value") == "blobFileValue")
+    yield from (blob for value in values for blob in _blobs(value))
+
+
+def _blobs(value: Any) -> Iterator[Any]:
+    """The values in files among a value and, in a list or dictionary, its items."""
+    if value.WhichOneof("value") == "blobFileValue":
+        yield value
+        return
+    immediate = value.immediateValue
+    items = [*immediate.list.values, *immediate.tuple.values]
+    for pair in immediate.dictionary.values:
+        items += [pair.key, pair.value]
+    for item in items:
+        yield from _blobs(item)
 
 
 def _name(op: Any) -> str:

@@ -51,8 +51,9 @@ class Program:
             )
         if missing := unknown_ops(package, name):
             raise EngineError(f"{path}: ops that are not known here: {', '.join(missing)}")
-        plan = compile_function(package.program().functions[name])
+        source = package.program().functions[name]
         try:
+            plan = compile_function(source)
             inputs, outputs = ports(package, name)
             check_ports(inputs, outputs, plan)
         except EngineError as error:
