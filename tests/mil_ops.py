@@ -12,6 +12,7 @@ from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import Program as MilProgram
 from coremltools.converters.mil.mil import types
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from phoneward.runtime.engines.mil.compiler import compile_function
 from phoneward.runtime.engines.mil.interpreter import Mode, walk
@@ -66,3 +67,17 @@ def inferred(body: Callable[[], Any], target: Any = ct.target.iOS18) -> Sequence
 
     function = build(main, {"dummy": np.zeros(1, np.float32)}, target).functions["main"]
     return [var.val for var in function.outputs]
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size in bytes of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.size = max(self.size, result.nbytes)
+        return result

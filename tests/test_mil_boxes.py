@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.mil_ops import run
+from tests.mil_ops import Largest, run
 
 OLD, NEW = ct.target.iOS15, ct.target.iOS17
 F32 = np.float32
@@ -130,6 +130,16 @@ def test_a_score_at_the_threshold_stays_and_the_best_where_none_does() -> None:
     results = suppressed(boxes, [[[0.1], [0.2]]], score=0.5, most=2)
     assert results[2].tolist() == [[1, -1]]
     assert results[3].tolist() == [1]
+
+
+def test_memory_grows_with_the_boxes_and_not_with_their_pairs() -> None:
+    generator = np.random.default_rng(2)
+    boxes = generator.uniform(1, 5, (1, 300, 4)).astype(F32)
+    scores = generator.uniform(0, 1, (1, 300, 1)).astype(F32)
+    with Largest() as largest:
+        counts = suppressed(boxes, scores, score=0.5, most=20, iou=0.2)[3]
+    assert counts[0] > 1
+    assert boxes.nbytes <= largest.size <= 2 * boxes.nbytes
 
 
 def test_boxes_without_area_suppress_nothing() -> None:

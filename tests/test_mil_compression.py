@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.mil_ops import inferred, one, run
+from tests.mil_ops import Largest, inferred, one, run
 
 relaxed = settings(max_examples=30, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31)
@@ -130,6 +130,18 @@ def test_packed_palettes(seed: int, bits: int, shape: list[int], kind: Any) -> N
         OLD,
     )
     np.testing.assert_array_equal(result.numpy(), lut[indices].astype(np.float32))
+
+
+def test_packed_weights_take_eight_bytes_each_on_the_way() -> None:
+    indices = np.random.default_rng(0).integers(0, 16, 4096)
+    lut, shape = np.arange(16, dtype=np.float16), np.array([4096], np.uint32)
+    with Largest() as largest:
+        run(
+            lambda x: mb.constexpr_lut_to_dense(indices=packed(indices, 4), lut=lut, shape=shape),
+            {"x": DUMMY},
+            OLD,
+        )
+    assert largest.size == 8 * indices.size
 
 
 @relaxed

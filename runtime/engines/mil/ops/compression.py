@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,6 @@ from phoneward.runtime.engines.mil.signature import Ints, Table
 
 TABLE = Table()
 
-_BYTE = 8
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
@@ -38,7 +38,7 @@ def constexpr_lut_to_dense(
     if shape is None:
         return _looked_up(indices, lut, vector_axis)
     bits = int(math.log2(lut.numel()))
-    return lut[_unpacked(indices, bits, math.prod(shape))].reshape(shape)
+    return lut[_unpacked(indices, bits, math.prod(shape)).long()].reshape(shape)
 
 
 @TABLE.mover
@@ -119,9 +119,10 @@ def _along(values: Tensor, x: Tensor, axis: int | None) -> Tensor:
 
 def _unpacked(packed: Tensor, bits: int, count: int) -> Tensor:
     """Numbers of `bits` bits each, packed from every byte's lowest bit on."""
-    single = packed[:, None] >> torch.arange(_BYTE) & 1
-    digits = single.reshape(-1)[: count * bits].reshape(count, bits)
-    return (digits << torch.arange(bits)).sum(1)
+    # a byte for each bit, and not eight of torch's: models have 10**8 weights
+    single = np.unpackbits(packed.numpy().astype(np.uint8), bitorder="little")
+    digits = single[: count * bits].reshape(count, bits)
+    return torch.from_numpy(np.packbits(digits, axis=1, bitorder="little")[:, 0])
 
 
 def _blocks(values: Tensor, shape: Sequence[int]) -> Tensor:

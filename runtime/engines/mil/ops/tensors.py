@@ -200,25 +200,28 @@ def _kept(
     """Indices of the boxes that stay, best first; the best one where none has the score for it."""
     most_overlap, lowest = thresholds
     order = scores.argsort(descending=True, stable=True).tolist()
-    beaten = _overlaps(boxes) > most_overlap
-    beaten &= groups[:, None] == groups
+    beaten = torch.zeros(len(scores), dtype=torch.bool)
     kept: list[int] = []
     for index in order:
         if len(kept) == most or not bool(scores[index] >= lowest):
             break
-        if not bool(beaten[index, kept].any()):
+        if not bool(beaten[index]):
             kept.append(index)
+            # by one box at a time: overlaps of all pairs of a detector's boxes take gigabytes
+            overlaps = _overlaps(boxes[index], boxes)
+            beaten |= (overlaps > most_overlap) & (groups == groups[index])
     return kept or order[:1]
 
 
-def _overlaps(boxes: Tensor) -> Tensor:
-    """Intersection over union of each two of (B, 4) boxes given as centre and size."""
-    centres, sizes = boxes.split(2, dim=-1)
-    low, high = centres - sizes / 2, centres + sizes / 2
-    sides = torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)
+def _overlaps(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of one box with (B, 4) others, all given as centre and size."""
+    (low, high), (lows, highs) = (
+        (part[..., :2] - part[..., 2:] / 2, part[..., :2] + part[..., 2:] / 2)
+        for part in (box, boxes)
+    )
+    sides = torch.minimum(high, highs) - torch.maximum(low, lows)
     common = sides.clamp(min=0).prod(-1)
-    areas = sizes.prod(-1)
-    return common / (areas[:, None] + areas - common)
+    return common / (box[2:].prod() + boxes[:, 2:].prod(-1) - common)
 
 
 def _padded(x: Tensor, axis: int, ends: tuple[int, int], mode: str, value: float) -> Tensor:
