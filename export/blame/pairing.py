@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch.fx.node import map_arg
+
 from phoneward.runtime.engines.mil.naming import CASTS, short
 
 if TYPE_CHECKING:
@@ -98,17 +100,27 @@ class _Pairing:
             for step in self.plan.steps
             for name in (step.name, *(var.name for var in step.outputs))
         }
-        # ancestors as bits of an integer, the node itself included; `live`: depends on an input
+        # Ancestors as bits of an integer, the node itself included; `live`: depends on an input.
+        # Nodes that compute the same have one bit, since coremltools merges their ops.
         self.ancestors: dict[Node, int] = {}
+        self.place: dict[Node, int] = {}
         self.live: set[Node] = set(user_inputs(self.exported))
-        for index, node in enumerate(graph):
-            bits = 1 << index
+        kinds: dict[str, int] = {}
+        for node in graph:
+            index = kinds.setdefault(self._kind(node), len(kinds))
+            bits = self.place[node] = 1 << index
             for parent in node.all_input_nodes:
                 bits |= self.ancestors[parent]
             self.ancestors[node] = bits
             if any(parent in self.live for parent in node.all_input_nodes):
                 self.live.add(node)
-        self.place = {node: 1 << index for index, node in enumerate(graph)}
+
+    def _kind(self, node: Node) -> str:
+        """A text that is the same for nodes that compute the same."""
+        if node.op != "call_function":
+            return str(node.name)
+        arguments = map_arg((node.args, node.kwargs), lambda one: f"%{self.place[one]:x}")
+        return f"{node.target} {arguments}"
 
     def _front(self, var: Variable) -> frozenset[Node]:
         if var in self.nodes:
