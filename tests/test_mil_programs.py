@@ -189,6 +189,30 @@ def test_half_precision_in_and_out(tmp_path: Path) -> None:
     close(exact, answer(net, SMALL), 1e-3)
 
 
+def test_numbers_that_half_precision_has_not(tmp_path: Path) -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 60000
+
+    x = np.array([1, 2, -3], np.float32)
+    program = Program.load(
+        packaged(
+            Large(),
+            x,
+            tmp_path / "a.mlpackage",
+            inputs=[ct.TensorType(name="x", shape=x.shape, dtype=np.float16)],
+            outputs=[ct.TensorType(name="y", dtype=np.float16)],
+            minimum_deployment_target=ct.target.iOS16,
+        )
+    )
+    exact = program({"x": x}, Numerics.FLOAT32)["y"]
+    assert exact.dtype == np.float32
+    assert exact.tolist() == [60000, 120000, -180000]
+    huge = program({"x": np.array([1, 2, -1e60])})["y"]
+    assert huge.dtype == np.float16
+    assert huge.tolist() == [60000, np.inf, -np.inf]
+
+
 def test_an_input_with_a_default_may_be_left_out(tmp_path: Path) -> None:
     class Scaled(nn.Module):
         def forward(self, x: Tensor, gain: Tensor) -> Tensor:
@@ -217,6 +241,11 @@ def test_whole_numbers_in(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only(program({"x": tokens})), answer(net, tokens))
     with pytest.raises(EngineError, match="'x' takes int32, got float64"):
         program({"x": tokens + 0.5})
+    np.testing.assert_array_equal(
+        only(program({"x": tokens.astype(np.int64)})), answer(net, tokens)
+    )
+    with pytest.raises(EngineError, match="'x' takes int32, got values from 3 to 4294967299"):
+        program({"x": np.array([[3, 2**32 + 3, 5]])})
 
 
 @pytest.mark.parametrize("labels", [[f"class {i}" for i in range(10)], list(range(10, 20))])

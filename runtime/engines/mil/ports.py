@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,13 +114,21 @@ def to_carried(inputs: Sequence[Port], arrays: Mapping[str, NDArray[Any]]) -> di
     """Check arrays against the interface and carry them in; images become whole numbers.
 
     Raises:
-        EngineError: an array is missing, unknown or of another shape.
+        EngineError: an array is missing, unknown, of another shape, or has numbers that its type
+            has not.
     """
     names = {port.name for port in inputs}
     needed = {port.name for port in inputs if port.default is None}
     if not needed <= set(arrays) <= names:
         raise EngineError(f"takes {_listed(names)}; got {_listed(arrays)}")
     return {port.name: _carry(port, _given(port, arrays)) for port in inputs}
+
+
+def in_float(outputs: Iterable[Port]) -> tuple[Port, ...]:
+    """The same outputs, with float32 in place of float16."""
+    return tuple(
+        replace(port, dtype="float32") if port.dtype == "float16" else port for port in outputs
+    )
 
 
 def from_carried(outputs: Sequence[Port], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,12 +156,24 @@ def _carry(port: Port, array: NDArray[Any]) -> Tensor:
     whole = port.dtype is not None and np.dtype(port.dtype).kind == "i"
     if whole and array.dtype.kind == "f":
         raise EngineError(f"input '{port.name}' takes {port.dtype}, got {array.dtype}")
-    return tensor(array if whole else array.astype(np.float32))
+    if whole and array.size:
+        ends, limits = (array.min(), array.max()), np.iinfo(str(port.dtype))
+        if ends[0] < limits.min or ends[1] > limits.max:
+            raise EngineError(
+                f"input '{port.name}' takes {port.dtype}, got values from {ends[0]} to {ends[1]}"
+            )
+    return tensor(array if whole else _floats(array, np.float32))
+
+
+def _floats(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """A copy of another width: numbers that are too large for it are infinite, as in Core ML."""
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype)
 
 
 def _pixels(port: Port, array: NDArray[Any]) -> Tensor:
     if port.image == _HALF_IMAGE:
-        return rounded(tensor(array.astype(np.float32)))
+        return rounded(tensor(_floats(array, np.float32)))
     pixels = np.clip(np.rint(array), 0, _WHITE).astype(np.float32)
     return tensor(pixels[:, ::-1].copy() if port.image == "BGR" else pixels)
 
@@ -164,7 +184,7 @@ def _deliver(port: Port, value: Any) -> Any:
     array = value.numpy()
     if port.image == "BGR":
         array = array[:, ::-1]
-    return np.array(array, port.dtype or array.dtype)
+    return _floats(array, port.dtype or array.dtype)
 
 
 def _port(feature: Any) -> Port:

@@ -16,7 +16,14 @@ from phoneward.runtime.engines.mil.numerics import Numerics, rounded
 from phoneward.runtime.engines.mil.ops import OPS
 from phoneward.runtime.engines.mil.package import Package, open_package
 from phoneward.runtime.engines.mil.plan import Plan, Step
-from phoneward.runtime.engines.mil.ports import Port, check_ports, from_carried, ports, to_carried
+from phoneward.runtime.engines.mil.ports import (
+    Port,
+    check_ports,
+    from_carried,
+    in_float,
+    ports,
+    to_carried,
+)
 from phoneward.runtime.engines.mil.signature import State
 
 
@@ -76,7 +83,9 @@ class Program:
         """Run once on numpy arrays by input name; returns new arrays by output name.
 
         An image input takes (1, C, H, W) in the order RGB, 0 to 255, rounded to whole numbers as
-        Core ML's images are. Labels come back as text, their scores as a dictionary.
+        Core ML's images are. Labels come back as text or numbers, their scores as a dictionary;
+        float16 outputs as float32 if `numerics` is FLOAT32. A call that fails may have changed
+        states.
 
         Raises:
             EngineError: an input is missing, unknown or of another shape, or an op failed.
@@ -87,7 +96,9 @@ class Program:
             for _ in walk(self.plan, values, Mode.of(numerics)):
                 pass
         answers = {var.name: values[var] for var in self.plan.outputs}
-        return from_carried(self.outputs, answers)
+        # half precision would round, and end at 65504
+        exact = numerics is Numerics.FLOAT32
+        return from_carried(in_float(self.outputs) if exact else self.outputs, answers)
 
     def walk(
         self, arrays: Mapping[str, Any], numerics: Numerics = Numerics.DECLARED
