@@ -43,7 +43,13 @@ def run(
     numerics: Numerics = Numerics.DECLARED,
 ) -> list[Any]:
     """Build a program and run it; returns its results, carried (tensors, texts, lists)."""
-    program = build(body, arrays, target)
+    return compute(build(body, arrays, target), arrays, numerics)
+
+
+def compute(
+    program: MilProgram, arrays: Mapping[str, Any], numerics: Numerics = Numerics.DECLARED
+) -> list[Any]:
+    """Run a program that was built; returns its results, carried."""
     plan = compile_function(program.functions["main"])
     values = {**plan.constants, **{var: tensor(arrays[var.name]) for var in plan.inputs}}
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from torch import Tensor
 from phoneward.errors import EngineError
 from phoneward.runtime.engines.mil.ops.control import coreml_update_state, read_state
 from phoneward.runtime.engines.mil.signature import State
-from tests.mil_ops import one, run
+from tests.mil_ops import build, compute, one, run
 
 relaxed = settings(max_examples=25, deadline=None, derandomize=True)
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -60,6 +60,24 @@ def test_loops_in_loops(rounds: int, inner: int) -> None:
         expected = expected * 2 + inner * X
     assert int(count) == rounds
     np.testing.assert_array_equal(total.numpy(), expected)
+
+
+def test_values_of_a_block_may_be_called_as_those_around_it() -> None:
+    def body(x: Any) -> Any:
+        return mb.while_loop(
+            _cond=lambda i, total: mb.less(x=i, y=3),
+            _body=lambda i, total: (mb.add(x=i, y=1), mb.add(x=total, y=x)),
+            loop_vars=(mb.const(val=np.int32(1), name="first"), mb.mul(x=x, y=x)),
+        )
+
+    program = build(body, {"x": X})
+    main = program.functions["main"]
+    (loop,) = main.find_ops(op_type="while_loop")
+    for block in loop.blocks:
+        block.inputs[0].name, block.inputs[1].name = "first", "x"
+    count, total = compute(program, {"x": X})
+    assert int(count) == 3
+    np.testing.assert_allclose(total.numpy(), X * X + 2 * X, rtol=1e-6)
 
 
 def test_a_loop_fills_a_list() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,12 +154,3 @@ def _freeing(steps: Sequence[Step], keep: set[Variable]) -> tuple[Step, ...]:
         replace(step, frees=tuple(var for var in step.frees if var in made))
         for step in reversed(freed)
     )
-
-
-def constants_of(plan: Plan) -> Mapping[Variable, Any]:
-    """All constants of a plan and of the blocks inside it."""
-    every = dict(plan.constants)
-    for step in plan.steps:
-        for inner in step.blocks:
-            every.update(constants_of(inner))
-    return every

@@ -11,7 +11,7 @@ from torch import Tensor
 from phoneward.errors import EngineError
 from phoneward.runtime.engines.mil.numerics import FloatSums, HalfSums, Numerics, Sums, rounded
 from phoneward.runtime.engines.mil.plan import Plan, Step, Variable
-from phoneward.runtime.engines.mil.signature import BLOCKS, DTYPES, SUMS, Op
+from phoneward.runtime.engines.mil.signature import BLOCKS, SUMS, Op
 
 Values = dict[Variable, Any]
 Results = tuple[Any, ...]
@@ -85,8 +85,6 @@ def _extras(step: Step, values: Values, mode: Mode) -> dict[str, Any]:
     extras: dict[str, Any] = {}
     if SUMS in step.op.wants:
         extras[SUMS] = mode.sums if any(var.half for var in step.outputs) else FloatSums()
-    if DTYPES in step.op.wants:
-        extras[DTYPES] = tuple(var.dtype for var in step.outputs)
     if BLOCKS in step.op.wants:
         extras[BLOCKS] = tuple(_callable(plan, values, mode) for plan in step.blocks)
     return extras

@@ -11,9 +11,11 @@ from phoneward.runtime.engines.mil.signature import Op
 HALF = "fp16"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variable:
     """A value of the program: its name, its declared element type and shape.
+
+    Equal only to itself: a block may call a value of its own as one outside is called.
 
     `dtype` is spelled as in the program (fp16, fp32, int32, bool, ...), None for lists and
     dictionaries. A size that is not fixed is None in `shape`; what is no tensor has no shape.

@@ -31,13 +31,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 Ints = tuple[int, ...]
 Bools = tuple[bool, ...]
-Floats = tuple[float, ...]
 Tensors = list[Tensor]
 Labels = list[Any]
 Block = Callable[..., tuple[Any, ...]]
 
 # parameters that the interpreter fills in, which are no inputs of the op
-BLOCKS, SUMS, DTYPES = "blocks", "sums", "dtypes"
+BLOCKS, SUMS = "blocks", "sums"
 
 
 @dataclass
@@ -115,7 +114,7 @@ def _describe(name: str, function: Callable[..., Any], moves: bool) -> Op:
     converters: dict[str, Callable[[Any], Any]] = {}
     required, wants = set(), set()
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in (BLOCKS, SUMS, DTYPES):
+        if parameter.name in (BLOCKS, SUMS):
             wants.add(parameter.name)
             continue
         converters[parameter.name] = _converter(hints[parameter.name])
@@ -153,7 +152,6 @@ _CONVERTERS: Mapping[Any, Callable[[Any], Any]] = {
     Tensors: lambda values: [tensor(value) for value in values],
     Ints: _many(int),
     Bools: _many(bool),
-    Floats: _many(float),
     int: _one(int),
     bool: _one(bool),
     float: _one(float),
