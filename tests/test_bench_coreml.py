@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from phoneward.apps.bench.coreml import Results, main, render
+from phoneward.apps.bench.coreml import Results, folder_of, main, render
 from phoneward.apps.bench.coreml_worker import CoremlJob, CoremlRow, Executed, examine
 from phoneward.apps.bench.machine import this_machine
 from phoneward.bundle import ClipParity
@@ -67,6 +69,18 @@ def test_the_page_shows_clips_and_failures() -> None:
     assert "**failed**" in text
     assert "- tam, encode fp16: features: not finite" in text
     assert "| tam | fp16 | masks | IoU 0.9700 | ok |" in text
+
+
+def test_rows_are_kept_for_the_same_threads_and_runs_alone(tmp_path: Path) -> None:
+    places = [folder_of(tmp_path, threads, runs) for threads, runs in ((1, 3), (2, 3), (1, 4))]
+    assert len(set(places)) == 3
+    row = CoremlRow(model="mobilenetv3_small_100", packages=(GOOD,), clips=())
+    places[0].mkdir()
+    (places[0] / f"{row.model}.json").write_text(row.model_dump_json())
+    output = tmp_path / "page.md"
+    options = ["--threads", "1", "--runs", "3", "--work", str(tmp_path), "-o", str(output)]
+    assert main(["--models", row.model, *options]) == 0
+    assert "| mobilenetv3_small_100 | encode | fp16 | 544 |" in output.read_text()
 
 
 def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

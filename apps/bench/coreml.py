@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         models = _default() if options.models is None else names(options.models, find)
-        folder = options.work / key_of({"kind": "coreml", "tools": versions(DISTRIBUTIONS)})[:12]
+        folder = folder_of(options.work, options.threads, options.runs)
         rows = []
         with progress_bar(quiet=False) as progress:
             for done, model in enumerate(models):
@@ -124,6 +124,12 @@ def _clip(clip: ClipParity) -> list[str]:
 
 def _error(value: float | None) -> str:
     return "?" if value is None else f"{value:.1e}"
+
+
+def folder_of(work: Path, threads: int, runs: int) -> Path:
+    """Return where rows are kept that these tools made and that are timed in this way."""
+    parts = {"kind": "coreml", "tools": versions(DISTRIBUTIONS), "threads": threads, "runs": runs}
+    return work / key_of(parts)[:12]
 
 
 def _row(model: str, folder: Path, options: argparse.Namespace) -> CoremlRow:
