@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from phoneward.runtime.engines.mil.lints import evidence
 from phoneward.runtime.engines.mil.lints.lint import Finding, Rule
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 16
 
+_SIDES: tuple[Literal["input", "output"], ...] = ("input", "output")
 _IOS16 = 7  # specification version
 _FLOAT32 = 65568  # of ArrayFeatureType.ArrayDataType
 # they convert to and from what an app reads, at the borders
@@ -28,9 +29,8 @@ def _float32(subject: Subject) -> Iterator[Finding]:
 
 
 def _borders(subject: Subject) -> Iterator[Finding]:
-    description = subject.spec.description
-    for side, features in (("input", description.input), ("output", description.output)):
-        for feature in features:
+    for side in _SIDES:
+        for feature in subject.features(side):
             array = feature.type.multiArrayType
             if array.dataType == _FLOAT32 and prod(array.shape) >= LARGE and array.shape:
                 yield Finding(feature.name, f"float32 {side}")

@@ -32,7 +32,7 @@ def _ranks(subject: Subject) -> Iterator[Finding]:
 
 
 def _dynamic(subject: Subject) -> Iterator[Finding]:
-    for feature in subject.spec.description.input:
+    for feature in subject.features("input"):
         if kind := _flexibility(feature.type):
             yield Finding(feature.name, kind)
 

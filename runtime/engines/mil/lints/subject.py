@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from phoneward.runtime.engines.mil.modules import Modules
 
@@ -26,6 +26,12 @@ class Subject:
         functions = package.program().functions.values()
         ops = tuple(op for function in functions for op in _operations(function))
         return cls(package.spec, ops, Modules.of(package))
+
+    def features(self, side: Literal["input", "output"]) -> Iterator[Any]:
+        """Iterate over the described inputs or outputs, of all functions if there are several."""
+        description = self.spec.description
+        for one in (description, *description.functions):
+            yield from getattr(one, side)
 
     def ops_of(self, *types: str) -> Iterator[Any]:
         """Iterate over the ops of some types."""
