@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from phoneward.errors import EngineError
 from phoneward.runtime.engines.mil.numerics import Numerics
 from phoneward.runtime.engines.mil.program import Program
+from phoneward.runtime.engines.mil.session import MilSession
+from phoneward.spec import TensorSpec
 from tests.mil_packages import convert, quietly, trace
 
 RNG = np.random.default_rng(5)
@@ -246,6 +248,10 @@ def test_whole_numbers_in(tmp_path: Path) -> None:
     )
     with pytest.raises(EngineError, match="'x' takes int32, got values from 3 to 4294967299"):
         program({"x": np.array([[3, 2**32 + 3, 5]])})
+    with pytest.raises(EngineError, match="'x' is no array: "):
+        program({"x": [[1], [2, 3]]})
+    with pytest.raises(EngineError, match="takes x; got 3$"):
+        program({3: tokens})
 
 
 @pytest.mark.parametrize("labels", [[f"class {i}" for i in range(10)], list(range(10, 20))])
@@ -264,6 +270,9 @@ def test_a_classifier(labels: list[Any], tmp_path: Path) -> None:
     assert answers["what"] == labels[int(scores.argmax())]
     assert list(answers["what_probs"]) == labels
     close(np.array(list(answers["what_probs"].values())), scores)
+    image = TensorSpec(name="x", shape=SMALL.shape, dtype="float32")
+    with pytest.raises(EngineError, match=r"outputs \['what'\] are labels or scores, no tensors"):
+        MilSession(path, [image], [TensorSpec(name="what", shape=(1,), dtype="float32")], 1)
 
 
 class Window(nn.Module):

@@ -142,7 +142,10 @@ def from_carried(outputs: Sequence[Port], values: Mapping[str, Any]) -> dict[str
 
 def _given(port: Port, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     if port.name in arrays:
-        return np.asarray(arrays[port.name])
+        try:
+            return np.asarray(arrays[port.name])
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise EngineError(f"input '{port.name}' is no array: {error}") from error
     return np.full(port.shape, port.default, port.dtype)
 
 
@@ -247,4 +250,4 @@ def _fits(shape: Shape, sizes: Sequence[int | None]) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(map(str, names)) or "none"

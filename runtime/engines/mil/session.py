@@ -31,6 +31,9 @@ class MilSession(Session):
             names = {port.name for port in ports}
             if absent := [spec.name for spec in specs if spec.name not in names]:
                 raise EngineError(f"the package's {kind} are {sorted(names)}, without {absent}")
+            labels = {port.name for port in ports if port.dtype is None}
+            if texts := [spec.name for spec in specs if spec.name in labels]:
+                raise EngineError(f"the package's {kind} {texts} are labels or scores, no tensors")
         self._program: Any = program
 
     def _run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
