@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phoneward.errors import EngineError
+from phoneward.runtime.engines.mil.mixed import run_mixed
 from phoneward.runtime.engines.mil.numerics import Numerics
+from phoneward.runtime.engines.mil.precision import precision_of
 from phoneward.runtime.engines.mil.program import Program
 from phoneward.runtime.engines.mil.session import MilSession
 from phoneward.spec import TensorSpec
@@ -311,3 +313,10 @@ def test_states_live_from_call_to_call_until_they_are_reset(tmp_path: Path) -> N
             assert bool(program.states["values"].value[:, 0].any()) == (step >= 5)
         program.reset()
     assert not other.states["keys"].value.any()
+
+    first, again = only(program({"x": x})), {"x": x + 1}
+    kept = program.states["keys"].value.clone()
+    np.testing.assert_array_equal(only(run_mixed(program, {"x": x}, ())), first)
+    program.fresh()(again)
+    precision_of(program, [again])
+    assert torch.equal(program.states["keys"].value, kept)

@@ -46,11 +46,12 @@ def float_ops(plan: Plan) -> tuple[int, int]:
 def run_mixed(program: Program, arrays: Mapping[str, Any], kept: Collection[str]) -> dict[str, Any]:
     """Run a program once with the ops named `kept` (see `keep_name`) in single precision.
 
-    Returns arrays by output name. Raises `EngineError` as a call of the program does.
+    Returns arrays by output name; states start at zero, those of `program` stay. Raises
+    `EngineError` as a call of the program does.
     """
     plan = program.plan
     given = to_carried(program.inputs, arrays)
-    program.reset()
+    program = program.fresh()
     values: dict[Variable, Any] = dict(plan.constants)
     for var in plan.inputs:
         values[var] = program.states[var.name] if var.state else given[var.name]

@@ -150,7 +150,7 @@ class _Seen:
 
 
 def _lockstep(program: Program, arrays: Mapping[str, Any]) -> Iterator[_Seen]:
-    declared, exact = (_fresh(program).walk(arrays, n) for n in (Numerics.DECLARED, _EXACT))
+    declared, exact = (program.fresh().walk(arrays, n) for n in (Numerics.DECLARED, _EXACT))
     given = to_carried(program.inputs, arrays)
     values: dict[Variable, Any] = dict(program.plan.constants)
     values |= {var: given[var.name] for var in program.plan.inputs if not var.state}
@@ -162,13 +162,6 @@ def _lockstep(program: Program, arrays: Mapping[str, Any]) -> Iterator[_Seen]:
 
 
 _EXACT = Numerics.FLOAT32
-
-
-def _fresh(program: Program) -> Program:
-    """The same program with states of its own."""
-    copy = replace(program, states={})
-    copy.reset()
-    return copy
 
 
 def _alone(step: Step, exact: Mapping[Variable, Any]) -> Results | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ class Program:
             for var in self.plan.inputs
             if var.state
         }
+
+    def fresh(self) -> Program:
+        """Return the same program with states of its own, which are zeros."""
+        copy = replace(self, states={})
+        copy.reset()
+        return copy
 
     def __call__(
         self, arrays: Mapping[str, Any], numerics: Numerics = Numerics.DECLARED
