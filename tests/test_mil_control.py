@@ -80,6 +80,20 @@ def test_values_of_a_block_may_be_called_as_those_around_it() -> None:
     np.testing.assert_allclose(total.numpy(), X * X + 2 * X, rtol=1e-6)
 
 
+def test_a_choice_needs_a_single_value() -> None:
+    def branch(x: Any, pred: Any) -> Any:
+        return mb.cond(pred=pred, _true_fn=lambda: mb.add(x=x, y=x), _false_fn=lambda: mb.exp(x=x))
+
+    def loop(x: Any, pred: Any) -> Any:
+        return mb.while_loop(_cond=lambda t: pred, _body=lambda t: mb.add(x=t, y=x), loop_vars=(x,))
+
+    arrays = {"x": X, "pred": np.array([False, True])}
+    with pytest.raises(EngineError, match=r"\(cond\) failed: a single value .* not 2"):
+        run(branch, arrays)
+    with pytest.raises(EngineError, match=r"\(while_loop\) failed: a condition of shape \(2,\)"):
+        run(loop, arrays)
+
+
 def test_a_loop_fills_a_list() -> None:
     def body(x: Any) -> Any:
         items = mb.make_list(init_length=1, dynamic_length=True, elem_shape=(2, 3))

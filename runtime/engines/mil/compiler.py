@@ -97,7 +97,7 @@ class _Compiler:
 def _converted(op: Any, known: Op, name: str, value: Any) -> Any:
     try:
         return known.converters[name](value)
-    except (ValueError, TypeError, IndexError) as error:  # a number is meant, and there is none
+    except (ValueError, TypeError) as error:  # such as no number where one is meant
         raise EngineError(f"op '{op.name}' ({known.name}): input '{name}': {error}") from error
 
 

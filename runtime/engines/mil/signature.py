@@ -140,7 +140,13 @@ def _many(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _one(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: kind(_array(value).reshape(-1)[0])
+    def single(value: Any) -> Any:
+        array = _array(value)
+        if array.size != 1:
+            raise ValueError(f"a single value is meant, not {array.size} of shape {array.shape}")
+        return kind(array.reshape(-1)[0])
+
+    return single
 
 
 def _as_is(value: Any) -> Any:

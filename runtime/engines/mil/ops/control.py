@@ -43,7 +43,7 @@ def cond(pred: bool, *, blocks: tuple[Block, ...]) -> tuple[Any, ...]:
 def while_loop(loop_vars: Labels, *, blocks: tuple[Block, ...]) -> tuple[Any, ...]:
     condition, body = blocks
     values = tuple(loop_vars)
-    while bool(condition(*values)[0]):
+    while _holds(condition(*values)[0]):
         values = body(*values)
     return values
 
@@ -99,6 +99,12 @@ def coreml_update_state(state: State, value: Tensor) -> Tensor:
     """Write a state and read it again; coremltools reads Core ML's `write_state` as this."""
     state.value = value
     return value
+
+
+def _holds(condition: Tensor) -> bool:
+    if condition.numel() != 1:
+        raise ValueError(f"a condition of shape {tuple(condition.shape)}")
+    return bool(condition)
 
 
 def _element(items: Items, index: int) -> Tensor:
