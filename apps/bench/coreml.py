@@ -142,7 +142,7 @@ def _row(model: str, folder: Path, options: argparse.Namespace) -> CoremlRow:
         runs=options.runs,
         half_sums=model not in _TRACKERS,
     )
-    with held(options.lock, exclusive=False):
+    with held(options.lock, exclusive=True):
         try:
             row = run_child("coreml_worker", job, CoremlRow, folder / model)
         except ChildError as error:
