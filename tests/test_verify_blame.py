@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from phoneward.apps.cli import verify
+from phoneward.apps.cli.app import app
 from phoneward.bundle import MANIFEST, Bundle, sha256_of
 from phoneward.errors import BundleError, InvalidSpec, WeightsError
 from phoneward.export.blame.rebuild import Rebuilt
@@ -80,6 +82,18 @@ def test_a_fault_is_named_in_the_report(copied: Bundle, capsys: pytest.CaptureFi
     assert len(found["ops"]) > 250
 
 
+def test_weights_that_do_not_matter_or_exist_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="is for --blame"):
+        verify.command(bundle.path, weights=tmp_path / "mine.pt")
+    with pytest.raises(InvalidSpec, match="no such weights file"):
+        verify.command(bundle.path, blame=True, weights=tmp_path / "mine.pt")
+
+
+def test_the_extra_survives_the_markup_of_the_help() -> None:
+    told = CliRunner().invoke(app, ["verify", "--help"]).stdout
+    assert "phoneward[export]" in told
+
+
 def test_an_unknown_model_is_walked_alone(
     bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +121,8 @@ def test_what_has_changed_is_not_compared(copied: Bundle) -> None:
         with pytest.raises(error, match=message):
             Rebuilt(changed(copied, **values)).program(artifact)
         (copied.path / MANIFEST).write_text(original)
+    with pytest.raises(WeightsError, match="weights are random"):
+        Rebuilt(copied, copied.path / "mine.pt").program(artifact)
     other = artifact.model_copy(update={"rewrites": ("mean_pool",)})
     with pytest.raises(BundleError, match="and were mean_pool when"):
         Rebuilt(copied).program(other)

@@ -17,6 +17,7 @@ from phoneward.apps.cli.report import (
     print_clips,
     print_kept,
 )
+from phoneward.errors import InvalidSpec
 from phoneward.names import ParityStatus
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def command(
         typer.Option(
             "--blame",
             help="Name the ops of Core ML packages that lose precision or differ from PyTorch; "
-            "needs phoneward[export].",
+            "needs phoneward\\[export].",
         ),
     ] = False,
     weights: Annotated[
@@ -57,6 +58,7 @@ def command(
     from phoneward.runtime.clip import check_clips
     from phoneward.runtime.parity import check_bundle
 
+    _check_weights(weights, blame=blame)
     opened = Bundle.open(bundle)
     with progress_bar(quiet=json_output) as progress, noise_to(Path(os.devnull)):
         checked = [
@@ -81,6 +83,16 @@ def command(
         print(f"{files} files have the checksums that bundle.json states.")
         _conclude(executed, len(checked), _failed_clips(clips))
     return 1 if _failures(executed) or _failed_clips(clips) else 0
+
+
+def _check_weights(weights: Path | None, *, blame: bool) -> None:
+    """Refuse at once what would be found out after minutes, or never."""
+    if weights is None:
+        return
+    if not blame:
+        raise InvalidSpec("--weights is for --blame: without it only stored answers are compared")
+    if not weights.is_file():
+        raise InvalidSpec(f"{weights}: no such weights file")
 
 
 def _blamed(

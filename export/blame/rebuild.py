@@ -85,6 +85,8 @@ class Rebuilt:
     def _found(self, card: ModelCard) -> WeightsFile:
         stated = self.bundle.manifest.weights
         if stated.kind == RANDOM:
+            if self.weights is not None:
+                raise WeightsError(f"the weights are random: leave {self.weights} out")
             if stated.seed != SEED:
                 raise WeightsError(f"random weights of seed {stated.seed}; today's are of {SEED}")
             return resolve(RANDOM, card)
