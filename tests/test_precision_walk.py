@@ -98,6 +98,16 @@ def test_the_tails_of_a_softmax_may_vanish(tmp_path: Path) -> None:
     assert report.first(UNDERFLOW) is None
 
 
+def test_what_a_larger_term_absorbs_is_no_finding(tmp_path: Path) -> None:
+    def body(x: Any) -> Any:
+        small = mb.mul(x=mb.mul(x=x, y=half(1e-5), name="small"), y=half(1e-4), name="tiny")
+        return mb.add(x=x, y=mb.reshape(x=small, shape=X.shape, name="moved"), name="trunk")
+
+    report = walked(body, tmp_path)
+    assert next(op for op in report.ops if op.name == "tiny").vanished == X.size
+    assert report.findings == ()
+
+
 def test_cancellation_is_a_jump_of_the_op_that_cancels(tmp_path: Path) -> None:
     def body(x: Any) -> Any:
         return mb.sub(x=mb.add(x=x, y=half(2000), name="far"), y=half(2000), name="near")

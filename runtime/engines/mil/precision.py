@@ -8,7 +8,7 @@ its range, and 1 for the magnitude of zeros. Of decisions it is the share that d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from phoneward.runtime.engines.mil.interpreter import AS_DECLARED, Results, exec
 from phoneward.runtime.engines.mil.modules import Modules
 from phoneward.runtime.engines.mil.naming import CASTS
 from phoneward.runtime.engines.mil.numerics import Numerics, rounded
-from phoneward.runtime.engines.mil.plan import Step, Variable
+from phoneward.runtime.engines.mil.plan import Plan, Step, Variable
 from phoneward.runtime.engines.mil.ports import to_carried
 from phoneward.runtime.engines.mil.program import Program
 from phoneward.runtime.engines.mil.signature import State
@@ -105,6 +105,9 @@ class PrecisionReport:
                op loses the precision, by cancellation or by amplifying what it gets
     drift      off by more than `LIMIT`, what it reads is not, but nearly: errors that add up
 
+    The last three count only where the error is above `LIMIT` in an output of the program or in
+    what reads the op: a residual branch that is nothing beside its trunk may lose what it has.
+
     A finding is a place to look at, no verdict: what counts are the outputs, and of a model that
     tracks the masks. `outputs` has the error of each output of the program.
     """
@@ -116,6 +119,18 @@ class PrecisionReport:
     def first(self, kind: str) -> Finding | None:
         """Return the finding of a kind, if there is one."""
         return next((finding for finding in self.findings if finding.kind == kind), None)
+
+    def with_modules(self, modules: Mapping[str, str]) -> PrecisionReport:
+        """The same, with modules by name of op where the package itself tells none."""
+
+        def told(op: OpPrecision) -> OpPrecision:
+            return replace(op, module=modules.get(op.name)) if op.module is None else op
+
+        return replace(
+            self,
+            ops=tuple(told(op) for op in self.ops),
+            findings=tuple(replace(found, op=told(found.op)) for found in self.findings),
+        )
 
 
 def precision_of(program: Program, samples: Iterable[Mapping[str, Any]]) -> PrecisionReport:
@@ -136,7 +151,7 @@ def precision_of(program: Program, samples: Iterable[Mapping[str, Any]]) -> Prec
             outputs[var.name] = max(outputs.get(var.name, 0.0), errors.get(var, 0.0))
     if not ops and not outputs:
         raise ValueError("no sample to walk a program on")
-    return PrecisionReport(tuple(ops), tuple(_findings(ops)), outputs)
+    return PrecisionReport(tuple(ops), tuple(_findings(ops, program.plan)), outputs)
 
 
 @dataclass(frozen=True)
@@ -246,14 +261,51 @@ def compare(exact: Tensor, got: Tensor) -> _Compared:
     return _Compared(low, high, difference / span, **counts)
 
 
-def _findings(ops: Iterable[OpPrecision]) -> Iterator[Finding]:
+def _casts(plan: Plan) -> dict[str, str]:
+    """By name of a cast, what computes the values that it casts: an op, or else an input."""
+    makers: dict[Variable, str] = {}
+    found: dict[str, str] = {}
+    for step in plan.steps:
+        maker = step.name
+        if step.op.name in CASTS and step.inputs:
+            maker = found[step.name] = makers.get(step.inputs[0], step.inputs[0].name)
+        makers |= dict.fromkeys(step.outputs, maker)
+    return found
+
+
+def _absorbed(ops: Iterable[OpPrecision], plan: Plan) -> set[str]:
+    """Ops whose errors no result that is computed of theirs shows, as a small term of a sum.
+
+    Ops that move or cast what they read are looked through.
+    """
+    errors = {op.name: op.error for op in ops}
+    shown: set[Variable] = set(plan.outputs)
+    absorbed: set[str] = set()
+    for step in reversed(plan.steps):
+        if step.blocks:
+            break  # they may read anything from outside
+        shows = not shown.isdisjoint(step.outputs)
+        if not shows:
+            absorbed.add(step.name)
+        looked_through = step.op.moves or step.op.name in CASTS
+        kept = any(var.state for var in step.inputs)
+        if kept or (shows if looked_through else errors[step.name] > LIMIT):
+            shown.update(step.inputs)
+    return absorbed
+
+
+def _findings(ops: Sequence[OpPrecision], plan: Plan) -> Iterator[Finding]:
     seen: set[str] = set()
+    casts, absorbed = _casts(plan), _absorbed(ops, plan)
     for op in ops:
         for kind, text in _kinds(op):
+            if op.name in absorbed and kind in (UNDERFLOW, JUMP, DRIFT):
+                continue
             # errors add up once they have jumped
             if kind not in seen and not (kind == DRIFT and JUMP in seen):
                 seen.add(kind)
-                yield Finding(kind, op, text)
+                of = f" (values of {casts[op.name]})" if op.name in casts else ""
+                yield Finding(kind, op, text + of)
 
 
 def _kinds(op: OpPrecision) -> Iterator[tuple[str, str]]:
