@@ -146,6 +146,21 @@ class Normed(nn.Module):
         return self.body(x)
 
 
+class Centred(nn.Module):
+    """Two equal convolutions with batch norms and a mean that is taken off: x (1, 3, 8, 8)."""
+
+    def __init__(self, axis: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.axis = axis
+        self.one = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+        self.two = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.one(x))
+        return self.two(y - y.mean(self.axis, keepdim=True))
+
+
 class Loud(nn.Module):
     """Squares and adds up beyond what half precision holds, then takes the root: x (1, 4, 16)."""
 

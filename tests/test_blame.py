@@ -18,15 +18,20 @@ from phoneward.errors import EngineError
 from phoneward.export.backends import BACKENDS, About, Graph
 from phoneward.export.backends.trace import example_inputs
 from phoneward.export.blame.compare import blame
+from phoneward.export.blame.values import brief
 from phoneward.export.models import find
 from phoneward.export.recipe import Recipe
 from phoneward.export.rewrites import apply_all
 from phoneward.names import Precision
 from phoneward.quiet import noise_to
+from phoneward.runtime.engines.mil.modules import plain
+from phoneward.runtime.engines.mil.precision import OVERFLOW
 from phoneward.runtime.engines.mil.threads import torch_threads
 from tests.blame_models import (
     Attention,
     BicubicByMatmul,
+    Centred,
+    Loud,
     Normed,
     Upsampling,
     exported,
@@ -125,6 +130,46 @@ def test_bicubic_in_place_of_bilinear_is_named(tmp_path: Path) -> None:
     (found,) = report.blames
     assert (found.node, found.target) == ("upsample_bilinear2d", "aten.upsample_bilinear2d.vec")
     assert {found.op, *found.between} == {"matmul", "matmul_1"}
+
+
+def test_a_mean_over_another_axis_is_named_although_its_shape_differs(tmp_path: Path) -> None:
+    path = package(exported(Centred(3), IMAGE), tmp_path / "rows.mlpackage")
+    (found,) = blame(path, exported(Centred(2), IMAGE), [IMAGE]).blames
+    assert (found.op, found.type, found.node) == ("mean", "reduce_mean", "mean")
+    assert (found.target, found.node_arguments) == ("aten.mean.dim", "[2], True")
+    assert found.between == ("sub",)
+
+
+def test_weights_of_a_folded_convolution_are_named_by_both_modules(tmp_path: Path) -> None:
+    other = Centred()
+    other.one[0], other.two[0] = other.two[0], other.one[0]
+    path = package(exported(other, IMAGE), tmp_path / "swapped.mlpackage", half=True)
+    first, second = blame(path, exported(Centred(), IMAGE), [IMAGE]).blames
+    assert [first.module, second.module] == ["one.1", "two.1"]
+    assert first.target == "aten._native_batch_norm_legit_no_training.default"
+    assert first.skipped == ("conv2d of one.0 (aten.conv2d.default)",)
+
+
+@pytest.mark.parametrize(("loudness", "op"), [(3e4, "mul_1"), (1e5, "mul")])
+def test_what_overflows_is_named_with_its_module_in_any_package(
+    loudness: float, op: str, tmp_path: Path
+) -> None:
+    rows = torch.rand(1, 4, 16, generator=torch.Generator().manual_seed(2)) + 1
+    program = exported(nn.Sequential(nn.Identity(), Loud(loudness)), rows)
+    path = package(program, tmp_path / "loud.mlpackage", half=True)
+    first = blame(path, program, [rows]).precision.findings[0]
+    assert first.kind == OVERFLOW
+    assert first.op.module == "1"
+    # a constant beyond 65504 stays in single precision, and the cast after it overflows
+    assert plain(first.op.name) == op or first.text.endswith(f"(values of {op})")
+
+
+def test_arguments_are_told_in_few_characters() -> None:
+    arguments = {"y": torch.tensor(0.3), "axes": (3,), 0: [1, 2], "w": torch.ones(4), "eps": 1e-5}
+    assert brief(arguments) == "y=0.3, axes=(3,), [1, 2], eps=1e-05"
+    assert brief({"long": [1] * 9, "holds": (1, torch.ones(4)), "mode": "EXACT", "on": True}) == (
+        "mode=EXACT, on=True"
+    )
 
 
 def test_two_faults_are_both_named(attentions: Mapping[bool, Path], tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from torch import Tensor
 from phoneward.errors import EngineError
 from phoneward.export.blame.pairing import (
     Pairs,
+    computing,
     module_of,
+    modules_of,
     pair,
     skipped_before,
     steps_between,
@@ -75,6 +77,7 @@ def blame(package: Path, exported: ExportedProgram, inputs: Sequence[Any]) -> Bl
     half = any(var.half for step in program.plan.steps for var in step.outputs)
     wanted = {n.name for n in pairs.nodes.values()}
     wanted |= {n.name for chain in pairs.fused.values() for n in chain}
+    wanted |= {n.name for n in pairs.misshapen.values()}
     truth = run_nodes(exported, list(given.values()), wanted, half=half)
     bound = HALF_BOUND if half else BOUND
     unpaired = None
@@ -87,6 +90,9 @@ def blame(package: Path, exported: ExportedProgram, inputs: Sequence[Any]) -> Bl
     else:
         with torch.inference_mode():
             comparison.run(given)
+    precision = precision_of(program, [arrays])
+    if unpaired is None:
+        precision = precision.with_modules(modules_of(program.plan, pairs))
     return BlameReport(
         ops=pairs.ops,
         names=pairs.names,
@@ -94,7 +100,7 @@ def blame(package: Path, exported: ExportedProgram, inputs: Sequence[Any]) -> Bl
         bound=bound,
         outputs=comparison.outputs(arrays),
         blames=tuple(comparison.blames()),
-        precision=precision_of(program, [arrays]),
+        precision=precision,
         unpaired=unpaired,
     )
 
@@ -204,7 +210,15 @@ class _Comparison:
         return own, error
 
     def _blame(self, step: Step, node: Node, error: float, between: tuple[Step, ...]) -> Blame:
-        seen = compare(self.truth[node.name], self.truth[node.name])
+        others = steps_between(between)
+        misshapen = [one for one in between if one.name in self.pairs.misshapen]
+        if misshapen:
+            # not compared itself, since its shape is another; what follows shows that it differs
+            others = (*(name for name in others if name != misshapen[0].name), step.name)
+            step, node = misshapen[0], self.pairs.misshapen[misshapen[0].name]
+        truth = self.truth[node.name]
+        seen = compare(truth, truth)
+        node = computing(node)
         module = Modules.of(self.program.package).module_of(step.name)
         return Blame(
             op=step.name,
@@ -217,7 +231,7 @@ class _Comparison:
             error=error,
             low=seen.low,
             high=seen.high,
-            between=steps_between(between),
+            between=others,
             skipped=skipped_before(node, set(self.pairs.nodes.values())),
         )
 

@@ -8,18 +8,18 @@ reads the same, if no op bears that node's name.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch.fx.node import map_arg
+from torch.fx.node import Node, map_arg
 
 from phoneward.runtime.engines.mil.naming import CASTS, short
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import Node
 
     from phoneward.runtime.engines.mil.plan import Plan, Step, Variable
 
@@ -32,11 +32,13 @@ class Pairs:
     """Node by variable of the program. `names` and `positions` count ops; `ops` those that compute.
 
     `fused` has the nodes that may be part of an op besides its own: each the only reader of the
-    one before, and of an op of its own there is no trace.
+    one before, and of an op of its own there is no trace. `misshapen` has, by name of an op without
+    a node, the node that bears its name and comes from the same, but is of another shape.
     """
 
     nodes: Mapping[Variable, Node]
     fused: Mapping[Variable, tuple[Node, ...]]
+    misshapen: Mapping[str, Node]
     names: int
     positions: int
     ops: int
@@ -60,6 +62,7 @@ class _Pairing:
     nodes: dict[Variable, Node] = field(default_factory=dict)
     # the nearest paired nodes upstream of what is not paired
     fronts: dict[Variable, frozenset[Node]] = field(default_factory=dict)
+    misshapen: dict[str, Node] = field(default_factory=dict)
 
     def run(self) -> Pairs:
         self._read_graph()
@@ -76,12 +79,13 @@ class _Pairing:
             if not found and len(step.outputs) == 1:
                 found = self._by_position(step.outputs[0], front)
                 counts["positions"] += bool(found)
+            if not found:
+                self._note_shape(step, front)
             self.nodes |= found
             self.fronts |= {var: front for var in step.outputs if var not in found}
             counts["ops"] += 1
-        return Pairs(
-            self.nodes, {v: tuple(self._chain(n)) for v, n in self.nodes.items()}, **counts
-        )
+        fused = {v: tuple(self._chain(n)) for v, n in self.nodes.items()}
+        return Pairs(self.nodes, fused, self.misshapen, **counts)
 
     def _look_through(self, step: Step, front: frozenset[Node]) -> None:
         """A cast has the node of what it casts."""
@@ -155,12 +159,21 @@ class _Pairing:
         return takers[0] if takers else None
 
     def _fits(self, node: Node, var: Variable, front: frozenset[Node]) -> bool:
+        return shape_of(node) == var.shape and self._comes_from(node, front)
+
+    def _comes_from(self, node: Node, front: frozenset[Node]) -> bool:
         return (
             node not in self.nodes.values()
             and node in self.live
-            and shape_of(node) == var.shape
             and all(self.ancestors[node] & self.place[one] for one in front)
         )
+
+    def _note_shape(self, step: Step, front: frozenset[Node]) -> None:
+        for index, var in enumerate(step.outputs):
+            for known in self._names(step, var):
+                node = self._item(self.by_name.get(known), index)
+                if node is not None and shape_of(node) and self._comes_from(node, front):
+                    self.misshapen.setdefault(step.name, node)
 
     def _by_position(self, var: Variable, front: frozenset[Node]) -> dict[Variable, Node]:
         candidates = [
@@ -205,7 +218,35 @@ def skipped_before(node: Node, paired: Collection[Node]) -> tuple[str, ...]:
         parents = [p for one in front for p in one.all_input_nodes if p.op == "call_function"]
         front = [p for p in parents if p not in paired and p not in found]
         found |= dict.fromkeys(front)
-    return tuple(f"{one.name} ({one.target})" for one in reversed(found))
+    return tuple(f"{one.name}{_where(one)} ({one.target})" for one in reversed(found))
+
+
+def modules_of(plan: Plan, pairs: Pairs) -> dict[str, str]:
+    """Module paths by name of op: that of its node, or else of the first op that reads its result.
+
+    The last of the ops that a node becomes bears its name, hence readers and not what is read.
+    """
+    found: dict[str, str] = {}
+    readers: dict[Variable, str] = {}
+    for step in reversed(plan.steps):
+        nodes = [pairs.nodes[var] for var in step.outputs if var in pairs.nodes]
+        told = [module_of(node) for node in nodes] or [readers.get(var) for var in step.outputs]
+        module = next((one for one in told if one is not None), None)
+        if module is not None:
+            found[step.name] = module
+            readers |= dict.fromkeys(step.inputs, module)
+    return found
+
+
+def computing(node: Node) -> Node:
+    """The node itself, or the one with several results of which it is one."""
+    if node.target is operator.getitem and isinstance(node.args[0], Node):
+        return node.args[0]
+    return node
+
+
+def _where(node: Node) -> str:
+    return f" of {module}" if (module := module_of(node)) else ""
 
 
 def steps_between(between: Sequence[Step]) -> tuple[str, ...]:

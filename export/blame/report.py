@@ -18,8 +18,9 @@ class Blame:
     `module` is the path of the module whose forward has the node ("" is the model itself). `error`
     is the largest difference over the range of PyTorch's result, which goes from `low` to `high`
     (infinite where the op alone is not finite). Where ops and nodes are not one to one, `between`
-    are ops without a node that lead up to this one, any of which may be at fault instead, and
-    `skipped` nodes (name and target) without an op that lead up to this one's.
+    are ops beside this one (without a node, leading up to it; or, where this one's result is of
+    another shape than the node's, the op whose values differ), any of which may be at fault, and
+    `skipped` nodes (name, module and target) without an op that lead up to this one's.
     """
 
     op: str
@@ -38,7 +39,7 @@ class Blame:
     def __str__(self) -> str:
         """Return it in one line."""
         where = f" of {self.module}" if self.module else ""
-        others = f"; or {', '.join(self.between)}, before it" if self.between else ""
+        others = f"; or {', '.join(self.between)}, beside it" if self.between else ""
         if self.skipped:
             others += f"; PyTorch has {', '.join(self.skipped)} before it"
         return (

@@ -53,16 +53,29 @@ def run_nodes(
 
 def brief(arguments: Mapping[Any, Any]) -> str:
     """Arguments that fit on a line: numbers, texts and short lists; positions are left out."""
-    told = {key: value for key, value in arguments.items() if _is_short(value)}
+    told = {key: _told(value) for key, value in arguments.items()}
     return ", ".join(
-        f"{value}" if isinstance(key, int) else f"{key}={value}" for key, value in told.items()
+        text if isinstance(key, int) else f"{key}={text}"
+        for key, text in told.items()
+        if text is not None
     )
 
 
-def _is_short(value: Any) -> bool:
+def _told(value: Any) -> str | None:
+    """A value in a few characters; None if it takes more. Constants of an op are tensors."""
+    if isinstance(value, Tensor) and not value.ndim:
+        return _told(value.item())
     if isinstance(value, (tuple, list)):
-        return len(value) <= _SHORT and all(_is_short(item) for item in value)
-    return isinstance(value, (int, float, str))
+        items = [_told(item) for item in value[: _SHORT + 1]]
+        texts = [text for text in items if text is not None]
+        if len(texts) < len(items) or len(items) > _SHORT:
+            return None
+        inside = ", ".join(texts)
+        comma = "," if len(texts) == 1 else ""
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{comma})"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if isinstance(value, (int, str)) else None
 
 
 def _stored(exported: ExportedProgram, target: str | None) -> Tensor | None:
