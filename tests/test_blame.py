@@ -188,6 +188,26 @@ def test_a_fault_after_fused_ops_is_not_blamed_on_them(tmp_path: Path) -> None:
     assert (found.node, found.arguments) == ("gelu", "mode=SIGMOID_APPROXIMATION")
 
 
+def test_an_approximation_is_named_in_single_precision(tmp_path: Path) -> None:
+    program = exported(Normed(), IMAGE)
+    path = package(program, tmp_path / "tanh.mlpackage")
+    tamper(path, "gelu", "mode", "TANH_APPROXIMATION")
+    (found,) = blame(path, program, [IMAGE]).blames
+    assert (found.node, found.arguments) == ("gelu", "mode=TANH_APPROXIMATION")
+    assert found.error < 5e-4
+
+
+def test_an_approximation_that_the_converter_drops_is_named(tmp_path: Path) -> None:
+    program = exported(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(approximate="tanh")), IMAGE)
+    path = package(program, tmp_path / "exact.mlpackage")
+    (found,) = blame(path, program, [IMAGE]).blames
+    assert (found.arguments, found.node_arguments, found.module) == (
+        "mode=EXACT",
+        "approximate=tanh",
+        "1",
+    )
+
+
 def test_a_traced_model_is_not_guessed_at(tmp_path: Path) -> None:
     import coremltools as ct
 

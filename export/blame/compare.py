@@ -45,8 +45,12 @@ if TYPE_CHECKING:
 
     from phoneward.runtime.engines.mil.plan import Step, Variable
 
-BOUND = 1e-4
-"""Agreement of an op in single precision: that of parity."""
+BOUND = 2e-5
+"""Agreement of an op in single precision, on PyTorch's own inputs.
+
+Ops of sound packages are off by less than 1e-6 of the range. The gate's 1e-4, for a whole network,
+would let a GELU's approximation by tanh pass.
+"""
 HALF_BOUND = 2.0**-9
 """With weights in half precision, which resolves 2^-11: folded ones were rounded elsewhere."""
 _NAMED = 0.5
