@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,18 @@ def _program(module: nn.Module, stage: Stage) -> Any:
 
     with torch.no_grad():
         program = torch.export.export(module.eval(), example_inputs(stage), strict=False)
-        return program.run_decompositions({})
+        return program.run_decompositions({torch.ops.aten.gelu.default: _gelu})
+
+
+def _gelu(x: Tensor, approximate: str = "none") -> Any:
+    """Spell the approximation by tanh out: coremltools 9.0 overlooks it, and makes a GELU exact.
+
+    A pass of coremltools' puts the pieces together again, as a GELU by tanh.
+    """
+    if approximate != "tanh":
+        return NotImplemented
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x.pow(3))
+    return 0.5 * x * (1 + inner.tanh())
 
 
 def _with_probabilities(body: nn.Module) -> nn.Module:
