@@ -81,7 +81,7 @@ def combinations() -> Iterator[Any]:
             yield pytest.param(format_name, name, marks=[pytest.mark.matrix] if seldom else [])
 
 
-@pytest.mark.parametrize(("format_name", "name"), combinations())
+@pytest.mark.parametrize(("format_name", "name"), list(combinations()))
 def test_an_engine_answers_as_the_official_predictor(
     format_name: str, name: str, workshop: Workshop
 ) -> None:

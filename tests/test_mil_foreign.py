@@ -81,7 +81,23 @@ CASES = {
     "deit_tiny": Case(vit("deit_tiny_distilled_patch16_224"), 96, {"fp16": "export"}),
     "swin": Case(swin, 64, EXPORTED, ct.target.iOS18),
 }
-PACKAGES = [(name, precision) for name, case in CASES.items() for precision in case.routes]
+# these always run: every kind of network, each route in each precision; the others in the matrix
+ALWAYS = {
+    ("resnet18", "fp32"),
+    ("mobilenet_v3_small", "fp16"),
+    ("shufflenet_v2_x0_5", "fp16"),
+    ("squeezenet1_1", "fp16"),
+    ("squeezenet1_1", "fp32"),
+    ("lraspp", "fp16"),
+    ("convnext_atto", "fp32"),
+    ("vit_tiny", "fp32"),
+    ("deit_tiny", "fp16"),
+    ("swin", "fp32"),
+}
+PACKAGES = [
+    pytest.param(*one, marks=[] if one in ALWAYS else [pytest.mark.matrix])
+    for one in ((name, precision) for name, case in CASES.items() for precision in case.routes)
+]
 
 
 def images(count: int, size: int) -> Tensor:

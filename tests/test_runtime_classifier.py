@@ -99,8 +99,6 @@ def test_asking_for_what_is_not_there(bundle: Bundle) -> None:
         Classifier.open(bundle, precision=Precision.FP16)
     with pytest.raises(BundleError, match="no such artifact"):
         Classifier.open(bundle, engine="litert", format_name="onnx")
-    with pytest.raises(BundleError, match="no such artifact"):
-        Classifier.open(bundle, engine="coreml")
     with pytest.raises(EngineError, match="no engine here can run"):
         Classifier.open(bundle, format_name="none")
 
