@@ -11,7 +11,9 @@ from typing import Any
 from phoneward.errors import VideoError
 from phoneward.runtime.frames import ASSUMED_RATE
 
-_TS_PACKETS = (188, 192, 204)  # bytes: plain, with time codes, with error correction
+# bytes of a packet and before its sync byte: plain, with time codes, with error correction
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))
+_TS_SYNC, _TS_LOOKED_AT = 0x47, 4
 
 
 @dataclass
@@ -56,11 +58,7 @@ class Decoder:
     def _from_packets(self) -> Generator[Any, None, _Damage | None]:
         began, dts = False, None
         try:
-            # all streams: the container states the end of the longest
-            for packet in self.container.demux():
-                self._note_end(packet)
-                if packet.stream_index != self.stream.index or packet.size == 0:
-                    continue
+            for packet in self._packets():
                 self.packets += 1
                 dts = packet.dts
                 began = began or packet.is_keyframe
@@ -72,6 +70,23 @@ class Decoder:
             return _Damage(f"damaged ({_reason(error)})", None if dts is None else dts + 1)
         shortfall = None if self.live else self._shortfall()
         return _Damage(shortfall, None if dts is None else dts + 1) if shortfall else None
+
+    def _packets(self) -> Iterator[Any]:
+        """Demux the stream's packets, of a cut MPEG-TS file all but the last.
+
+        That one is cut somewhere, and some decoders show what they have of it.
+        """
+        held, cut = None, self._is_cut_inside_a_packet()
+        # all streams: the container states the end of the longest
+        for packet in self.container.demux():
+            self._note_end(packet)
+            if packet.stream_index != self.stream.index or packet.size == 0:
+                continue
+            if held is not None:
+                yield held
+            held = packet if cut else None
+            if not cut:
+                yield packet
 
     def _decode(self, packet: Any) -> Iterator[Any]:
         dts = packet.dts if packet is not None else None
@@ -133,10 +148,17 @@ class Decoder:
         # an edit list leaves frames out on purpose, and then shortens the stated duration too
         if stated > self.packets and (not self._has_form("mov") or self._is_short()):
             return f"cut short: {stated} frames are stated"
-        if self._has_form("mpegts") and isinstance(self.source, Path):
-            size = self.source.stat().st_size
-            return None if any(size % unit == 0 for unit in _TS_PACKETS) else "cut inside a packet"
-        return None
+        return "cut inside a packet" if self._is_cut_inside_a_packet() else None
+
+    def _is_cut_inside_a_packet(self) -> bool:
+        if not (self._has_form("mpegts") and isinstance(self.source, Path)):
+            return False
+        with self.source.open("rb") as stream:
+            head = stream.read(2048)
+        units = (unit for unit, before in _TS_PACKETS if _is_ts(head[before::unit]))
+        # junk before the first packet leaves the size of a packet unknown
+        unit = next(units, None)
+        return unit is not None and self.source.stat().st_size % unit != 0
 
     def _is_short(self) -> bool:
         """Tell whether the last packet ends before the stated duration."""
@@ -174,6 +196,11 @@ class _Damage(Exception):
     def __init__(self, reason: str, dts: int | None) -> None:
         self.reason, self.dts = reason, dts
         super().__init__(reason)
+
+
+def _is_ts(firsts: bytes) -> bool:
+    """Whether these are the first bytes of packets."""
+    return len(firsts) > 0 and set(firsts[:_TS_LOOKED_AT]) == {_TS_SYNC}
 
 
 def _reason(error: Any) -> str:
