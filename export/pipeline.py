@@ -18,7 +18,7 @@ from phoneward.export.price import make_price
 from phoneward.export.recipe import AUTO, Recipe
 from phoneward.export.request import ExportRequest
 from phoneward.export.weights import resolve
-from phoneward.names import ParityStatus
+from phoneward.names import ParityStatus, Precision
 from phoneward.staging import staged_output
 
 __all__ = ["GateFailed", "Options", "export_bundle"]
@@ -36,7 +36,11 @@ class GateFailed(ParityError):
         self.artifacts, self.clips = artifacts, clips
         failed = [f"{a.stage} {a.format}-{a.precision}" for a in artifacts if _failed(a)]
         failed += [f"clip {c.format}-{c.precision}" for c in clips if _clip_failed(c)]
-        super().__init__(f"parity with PyTorch failed: {', '.join(failed)}; no bundle was written")
+        halves = any(_failed(a) and _is_half_coreml(a) and not a.keep_fp32 for a in artifacts)
+        hint = " (of coreml-fp16, --keep-fp32 auto may help)" if halves else ""
+        super().__init__(
+            f"parity with PyTorch failed: {', '.join(failed)}; no bundle was written{hint}"
+        )
 
 
 def export_bundle(
@@ -128,6 +132,10 @@ def _clips(job: Job, artifacts: tuple[Artifact, ...], steps: _Steps) -> tuple[Cl
 
 def _failed(artifact: Artifact) -> bool:
     return artifact.parity.status is ParityStatus.FAILED
+
+
+def _is_half_coreml(artifact: Artifact) -> bool:
+    return artifact.format == "coreml" and artifact.precision is Precision.FP16
 
 
 def _clip_failed(clip: ClipParity) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from phoneward.bundle import Artifact, Parity, Stage, sha256_of, size_of
+from phoneward.apps.cli import verify
+from phoneward.bundle import (
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Parity,
+    Stage,
+    Weights,
+    sha256_of,
+    size_of,
+)
 from phoneward.errors import InvalidSpec
 from phoneward.export.backends import BACKENDS, About, Graph
 from phoneward.export.blame.settle import kept_in, settle
@@ -97,6 +108,30 @@ def test_what_half_precision_cannot_hold_is_kept(loudness: float, why: str, tmp_
     assert 2 <= kept.float_ops < kept.ops
     # without what was kept it fails, so that all this was of use
     assert shop.convert(HALF).parity.status is ParityStatus.FAILED
+
+
+def test_verify_proposes_what_to_keep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = Workshop(Loud(300.0), stage_of(1, 4, 16), tmp_path)
+    manifest = Manifest(
+        model="loud",
+        family="tests",
+        weights=Weights(kind="random", source="none", seed=0),
+        devices=(),
+        stages=(shop.stage,),
+        artifacts=(shop.convert(HALF),),
+        reference="reference.npz",
+        reference_sha256=sha256_of(tmp_path / "reference.npz"),
+        tools={},
+    )
+    (tmp_path / MANIFEST).write_text(manifest.model_dump_json())
+    assert verify.command(tmp_path, threads=1, blame=True, json_output=True) == 1
+    (told,) = json.loads(capsys.readouterr().out)["blame"]
+    assert {"sum_1", "sqrt"} <= {op["name"] for op in told["proposal"]["kept"]}
+    assert told["proposal"]["after"] <= 1 < told["proposal"]["before"]
+    assert verify.command(tmp_path, threads=1, blame=True) == 1
+    shown = capsys.readouterr().out
+    assert "what to keep in fp32" in shown
+    assert "--keep-fp32 auto" in shown
 
 
 def test_a_package_that_passes_is_left_alone(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from phoneward.apps.cli import lint
+
 NAME = "mobilenetv3_small_100"
 
 
@@ -66,27 +68,28 @@ def test_the_same_export_again_knows_them_without_looking(exported: tuple[Path, 
     assert line in result.stdout.splitlines()
 
 
-def test_a_bundle_gets_one_line_a_warning_with_the_modules(exported: tuple[Path, str]) -> None:
-    bundle = exported[0]
-    result = run("lint", "net", cwd=bundle.parent)
-    assert (result.returncode, result.stderr) == (0, "")
-    fp32, warning, fp16 = result.stdout.splitlines()
+def test_a_bundle_gets_one_line_a_warning_with_the_modules(
+    exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lint.command(exported[0]) == 0
+    fp32, warning, fp16 = capsys.readouterr().out.splitlines()
     assert (fp32, fp16) == ("classify coreml-fp32: 1 warning", "classify coreml-fp16: no warnings")
     assert warning.startswith("  float32-compute (leaves): the Neural Engine computes in half")
     assert "; in normalize, conv_stem, " in warning
     assert warning.endswith(" more")
 
 
-def test_a_package_alone_has_every_figure_in_json(exported: tuple[Path, str]) -> None:
+def test_a_package_alone_has_every_figure_in_json(
+    exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     package = exported[0] / "artifacts" / "classify-fp32.mlpackage"
-    result = run("lint", package, "--json", cwd=package.parent)
-    assert result.returncode == 0
-    (told,) = json.loads(result.stdout)
+    assert lint.command(package, json_output=True) == 0
+    (told,) = json.loads(capsys.readouterr().out)
     assert told["package"] == str(package)
-    (lint,) = told["lints"]
-    assert set(lint) == {"code", "effect", "message", "ops", "modules", "evidence"}
-    assert "coremltools" in lint["evidence"][0]
-    assert "classifier" in lint["modules"]
+    (found,) = told["lints"]
+    assert set(found) == {"code", "effect", "message", "ops", "modules", "evidence"}
+    assert "coremltools" in found["evidence"][0]
+    assert "classifier" in found["modules"]
 
 
 @pytest.mark.parametrize("json_output", [(), ("--json",)])

@@ -63,6 +63,10 @@ def test_a_missing_op_is_named_and_never_skipped(
 def test_what_is_no_package_and_an_absent_extra_are_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    with pytest.raises(EngineError, match=r"is a bundle: name a package"):
+        doctor.command(None, tmp_path / "bundle")
     with pytest.raises(EngineError, match="no such folder"):
         doctor.command(None, tmp_path / "absent.mlpackage")
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)

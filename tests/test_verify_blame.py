@@ -69,6 +69,20 @@ def test_a_sound_bundle_agrees_op_by_op(hybrid: Bundle, capsys: pytest.CaptureFi
     )
 
 
+def test_sums_in_half_precision_are_worse(
+    hybrid: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worst = {}
+    for half_sums in (False, True):
+        verify.command(hybrid.path, threads=1, blame=True, half_sums=half_sums, json_output=True)
+        (told,) = json.loads(capsys.readouterr().out)["blame"]
+        # one result is rounded once, or at every term
+        worst[half_sums] = max(o["own_error"] for o in told["ops"] if o["type"] == "linear")
+    assert worst[True] > 2 * worst[False] > 0
+    with pytest.raises(InvalidSpec, match="--half-sums is for --blame"):
+        verify.command(hybrid.path, half_sums=True)
+
+
 def test_a_fault_is_named_in_the_report(copied: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     (artifact,) = copied.manifest.artifacts
     tamper(copied.file(artifact), "softmax_6", "axis", -2)

@@ -13,6 +13,7 @@ from phoneward.names import ParityStatus
 if TYPE_CHECKING:
     from phoneward.bundle import Artifact
     from phoneward.export.blame.bundle import ArtifactBlame
+    from phoneward.export.blame.keep import Proposal
     from phoneward.export.blame.report import BlameReport
 
 _FINDINGS = ("what", "op", "type", "module", "figures")
@@ -30,6 +31,7 @@ def blame_json(found: ArtifactBlame) -> dict[str, Any]:
         "ops": [asdict(op) for op in found.precision.ops],
         "pytorch": None if comparison is None else _comparison_json(comparison),
         "unavailable": found.unavailable,
+        "proposal": None if found.proposal is None else _proposal_json(found.proposal),
     }
     finite: dict[str, Any] = _finite(document)
     return finite
@@ -43,6 +45,8 @@ def print_blame(found: Sequence[ArtifactBlame], checked: Sequence[Artifact]) -> 
     for one in found:
         name = f"{one.artifact.stage} {one.artifact.format}-{one.artifact.precision}"
         _print_precision(name, one, agrees=verdicts.get(one.artifact.path) is ParityStatus.OK)
+        if one.proposal is not None:
+            _print_proposal(name, one.proposal)
         if one.comparison is None:
             print(f"{name}: PyTorch's side could not be rebuilt: {one.unavailable}")
         else:
@@ -83,6 +87,22 @@ def _print_comparison(name: str, report: BlameReport) -> None:
         for b in report.blames
     ]
     print_table(f"{name}: ops that do not compute what PyTorch does", _BLAMES, rows)
+
+
+def _print_proposal(name: str, proposal: Proposal) -> None:
+    if not proposal.kept:
+        print(f"{name}: no op is worth keeping in fp32.")
+        return
+    rows = [(op.name, op.module or "", op.reason) for op in proposal.kept]
+    print_table(f"{name}: what to keep in fp32", ("op", "module", "why"), rows)
+    before, after = _figure(proposal.before), _figure(proposal.after)
+    print(f"{name}: largest error over what the gate allows: {before}, with these in fp32 {after}.")
+    print("To export so: --keep-fp32 auto, or --keep-fp32 with each op or module")
+
+
+def _proposal_json(proposal: Proposal) -> dict[str, Any]:
+    kept = [op.model_dump(mode="json") for op in proposal.kept]
+    return {"kept": kept, "before": proposal.before, "after": proposal.after}
 
 
 def _comparison_json(report: BlameReport) -> dict[str, Any]:

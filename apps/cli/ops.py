@@ -18,8 +18,12 @@ def show_ops(path: Path, *, json_output: bool) -> int:
         MissingExtra: coremltools or torch is not installed.
         EngineError: the file is no sound Core ML package.
     """
+    from phoneward.bundle import MANIFEST
+    from phoneward.errors import EngineError
     from phoneward.runtime.engines import ENGINES
 
+    if (path / MANIFEST).exists():
+        raise EngineError(f"{path} is a bundle: name a package, {path / 'artifacts'}/*.mlpackage")
     ENGINES.require("mil")
     with noise_to(Path(os.devnull)):
         from phoneward.runtime.engines.mil.package import open_package

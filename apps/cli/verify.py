@@ -44,6 +44,14 @@ def command(
         Path | None,
         typer.Option(help="With --blame: the weights file, where the bundle's came from a file."),
     ] = None,
+    half_sums: Annotated[
+        bool,
+        typer.Option(
+            "--half-sums",
+            help="With --blame: let half-precision ops add up in half precision too, one term "
+            "after the other: the worst case of a compute unit.",
+        ),
+    ] = False,
     json_output: JsonFlag = False,
 ) -> int:
     """Check a bundle's checksums, then run every artifact against the stored PyTorch answers.
@@ -58,6 +66,8 @@ def command(
     from phoneward.runtime.clip import check_clips
     from phoneward.runtime.parity import check_bundle
 
+    if half_sums and not blame:
+        raise InvalidSpec("--half-sums is for --blame: the gates add up in float32")
     _check_weights(weights, blame=blame)
     opened = Bundle.open(bundle)
     with progress_bar(quiet=json_output) as progress, noise_to(Path(os.devnull)):
@@ -66,7 +76,7 @@ def command(
             for artifact, parity in check_bundle(opened, threads=threads, progress=progress)
         ]
         clips = list(check_clips(opened, threads=threads, progress=progress))
-        found = list(_blamed(opened, weights, threads, progress)) if blame else []
+        found = list(_blamed(opened, weights, threads, half_sums, progress)) if blame else []
     executed = [a for a in checked if a.parity.status is not ParityStatus.NOT_EXECUTED]
     if json_output:
         rows = [artifact_json(artifact, bundle) for artifact in checked]
@@ -96,15 +106,21 @@ def _check_weights(weights: Path | None, *, blame: bool) -> None:
 
 
 def _blamed(
-    bundle: Bundle, weights: Path | None, threads: int, progress: Callable[[str, int, int], None]
+    bundle: Bundle,
+    weights: Path | None,
+    threads: int,
+    half_sums: bool,
+    progress: Callable[[str, int, int], None],
 ) -> Iterator[ArtifactBlame]:
     # verify itself needs no torch, and must not import it
     from phoneward.runtime.engines import ENGINES
 
     ENGINES.require("mil")
     from phoneward.export.blame.bundle import blame_bundle
+    from phoneward.runtime.engines.mil.numerics import Numerics
 
-    yield from blame_bundle(bundle, weights, threads, progress)
+    numerics = Numerics.HALF_SUMS if half_sums else Numerics.DECLARED
+    yield from blame_bundle(bundle, weights, threads, numerics, progress)
 
 
 def _failures(executed: Sequence[Artifact]) -> int:

@@ -11,12 +11,15 @@ import numpy as np
 from phoneward.bundle import Artifact, Bundle
 from phoneward.errors import PhonewardError
 from phoneward.export.blame.compare import blame
+from phoneward.export.blame.keep import Proposal
 from phoneward.export.blame.rebuild import Rebuilt
 from phoneward.export.blame.report import BlameReport
+from phoneward.export.blame.settle import proposal_of
+from phoneward.runtime.engines.mil.numerics import Numerics
 from phoneward.runtime.engines.mil.precision import PrecisionReport, precision_of
 from phoneward.runtime.engines.mil.program import Program
 from phoneward.runtime.engines.mil.threads import torch_threads
-from phoneward.runtime.parity import Reference
+from phoneward.runtime.parity import THRESHOLDS, Reference
 
 Progress = Callable[[str, int, int], None]
 
@@ -26,18 +29,22 @@ class ArtifactBlame:
     """One package. `comparison` is None where `unavailable` says why there is none.
 
     `precision` is over all samples of the reference, the comparison on the first photograph.
+    `proposal` says what to keep in single precision of a half-precision package whose outputs
+    are off by more than its gate allows.
     """
 
     artifact: Artifact
     precision: PrecisionReport
     comparison: BlameReport | None
     unavailable: str | None = None
+    proposal: Proposal | None = None
 
 
 def blame_bundle(
     bundle: Bundle,
     weights: Path | None = None,
     threads: int = 1,
+    numerics: Numerics = Numerics.DECLARED,
     progress: Progress = lambda step, done, total: None,
 ) -> Iterator[ArtifactBlame]:
     """Look into every Core ML package of a bundle, whose files are taken to be unchanged.
@@ -46,6 +53,7 @@ def blame_bundle(
         bundle: the bundle.
         weights: the file that the bundle's weights came from, if they came from a file.
         threads: how many PyTorch may use.
+        numerics: what is held against float32.
         progress: called with a step, its number and the number of steps.
 
     Raises:
@@ -59,21 +67,28 @@ def blame_bundle(
         step = f"blame of {artifact.stage} as {artifact.format}-{artifact.precision}"
         progress(step, number, len(packages))
         with torch_threads(threads):
-            yield _look(bundle, artifact, reference, rebuilt)
+            yield _look(bundle, artifact, reference, rebuilt, numerics)
 
 
 def _look(
-    bundle: Bundle, artifact: Artifact, reference: Reference, rebuilt: Rebuilt
+    bundle: Bundle,
+    artifact: Artifact,
+    reference: Reference,
+    rebuilt: Rebuilt,
+    numerics: Numerics,
 ) -> ArtifactBlame:
     real = reference.real(artifact.stage)
     stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
     samples = [{name: rows[i] for name, rows in stacked.items()} for i in range(len(real))]
     path = bundle.file(artifact)
-    precision = precision_of(Program.load(path), samples)
+    precision = precision_of(Program.load(path), samples, numerics)
+    off = max(precision.outputs.values(), default=0.0)
+    within = off <= THRESHOLDS[artifact.precision].relative_error
+    proposal = None if within else proposal_of(path, artifact, reference)
     try:
         program = rebuilt.program(artifact)
     except PhonewardError as error:
-        return ArtifactBlame(artifact, precision, None, str(error))
+        return ArtifactBlame(artifact, precision, None, str(error), proposal)
     chosen = samples[int(np.argmax(real))]
     comparison = blame(path, program, [chosen[t.name] for t in artifact.inputs])
-    return ArtifactBlame(artifact, precision, comparison)
+    return ArtifactBlame(artifact, precision, comparison, proposal=proposal)

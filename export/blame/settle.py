@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phoneward.bundle import Artifact, KeptInFloat, KeptOp
-from phoneward.export.blame.keep import excess, propose
+from phoneward.export.blame.keep import Proposal, excess, propose
 from phoneward.export.recipe import AUTO, Recipe
 from phoneward.names import ParityStatus
 from phoneward.runtime.engines.mil.mixed import float_ops
@@ -39,8 +39,10 @@ def settle(
     for _ in range(ROUNDS):
         if artifact.parity.status is not ParityStatus.FAILED:
             break
-        found = _proposed(folder / artifact.path, artifact, reference)
-        more = {name: reason for name, reason in found.items() if name not in reasons}
+        found = proposal_of(folder / artifact.path, artifact, reference).kept
+        more = {op.name: op.reason for op in found if op.name not in reasons}
+        for name, reason in more.items():
+            _LOG.info("keep %s: %s", name, reason)
         if not more:
             _LOG.info("no further op is worth keeping in single precision")
             break
@@ -73,7 +75,8 @@ def kept_in(package: Path, names: Mapping[str, tuple[str, ...]]) -> KeptInFloat:
     return KeptInFloat(kept=tuple(kept), float_ops=in_float, ops=ops)
 
 
-def _proposed(package: Path, artifact: Artifact, reference: Reference) -> dict[str, str]:
+def proposal_of(package: Path, artifact: Artifact, reference: Reference) -> Proposal:
+    """Propose what to keep in single precision of a package, held against its gate."""
     limit = THRESHOLDS[artifact.precision].relative_error
     stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
     samples = [
@@ -84,10 +87,7 @@ def _proposed(package: Path, artifact: Artifact, reference: Reference) -> dict[s
     def measure(answers: Mapping[str, Any]) -> float:
         return excess(judge(artifact, reference, answers, "mil"), len(artifact.outputs), limit)
 
-    proposal = propose(Program.load(package), samples, measure, limit)
-    for op in proposal.kept:
-        _LOG.info("keep %s (%s): %s", op.name, op.module, op.reason)
-    return {op.name: op.reason for op in proposal.kept}
+    return propose(Program.load(package), samples, measure, limit)
 
 
 def _explained(told: KeptInFloat, reasons: Mapping[str, str]) -> KeptInFloat:

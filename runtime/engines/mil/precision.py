@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phoneward.runtime.engines.mil.interpreter import AS_DECLARED, Results, execute
+from phoneward.runtime.engines.mil.interpreter import Mode, Results, execute
 from phoneward.runtime.engines.mil.modules import Modules
 from phoneward.runtime.engines.mil.naming import CASTS
 from phoneward.runtime.engines.mil.numerics import Numerics, rounded
@@ -133,8 +133,12 @@ class PrecisionReport:
         )
 
 
-def precision_of(program: Program, samples: Iterable[Mapping[str, Any]]) -> PrecisionReport:
-    """Walk a program on every sample (arrays by input name) as declared and in float32.
+def precision_of(
+    program: Program,
+    samples: Iterable[Mapping[str, Any]],
+    numerics: Numerics = Numerics.DECLARED,
+) -> PrecisionReport:
+    """Walk a program on every sample (arrays by input name) in some numerics and in float32.
 
     Raises:
         EngineError: an input does not fit, or an op failed.
@@ -145,7 +149,7 @@ def precision_of(program: Program, samples: Iterable[Mapping[str, Any]]) -> Prec
     outputs: dict[str, float] = {}
     for arrays in samples:
         errors: dict[Variable, float] = {}
-        row = [_look(seen, modules, errors) for seen in _lockstep(program, arrays)]
+        row = [_look(seen, modules, errors) for seen in _lockstep(program, arrays, numerics)]
         ops = [a.merged(b) for a, b in zip(ops, row, strict=True)] if ops else row
         for var in program.plan.outputs:
             outputs[var.name] = max(outputs.get(var.name, 0.0), errors.get(var, 0.0))
@@ -164,22 +168,20 @@ class _Seen:
     own: Results | None
 
 
-def _lockstep(program: Program, arrays: Mapping[str, Any]) -> Iterator[_Seen]:
-    declared, exact = (program.fresh().walk(arrays, n) for n in (Numerics.DECLARED, _EXACT))
+def _lockstep(program: Program, arrays: Mapping[str, Any], numerics: Numerics) -> Iterator[_Seen]:
+    declared, exact = (program.fresh().walk(arrays, n) for n in (numerics, Numerics.FLOAT32))
+    mode = Mode.of(numerics)
     given = to_carried(program.inputs, arrays)
     values: dict[Variable, Any] = dict(program.plan.constants)
     values |= {var: given[var.name] for var in program.plan.inputs if not var.state}
     for (step, as_declared), (_, in_float) in zip(declared, exact, strict=True):
-        yield _Seen(step, as_declared, in_float, _alone(step, values))
+        yield _Seen(step, as_declared, in_float, _alone(step, values, mode))
         values.update(zip(step.outputs, in_float, strict=True))
         for var in step.frees:
             values.pop(var, None)
 
 
-_EXACT = Numerics.FLOAT32
-
-
-def _alone(step: Step, exact: Mapping[Variable, Any]) -> Results | None:
+def _alone(step: Step, exact: Mapping[Variable, Any], mode: Mode) -> Results | None:
     if any(var.state or isinstance(exact.get(var), State) for var in step.inputs):
         return None
     if step.op.moves:
@@ -190,7 +192,7 @@ def _alone(step: Step, exact: Mapping[Variable, Any]) -> Results | None:
         for var, value in inputs.items()
     }
     with torch.inference_mode():
-        return execute(step, rounding, AS_DECLARED)
+        return execute(step, rounding, mode)
 
 
 def _look(seen: _Seen, modules: Modules, errors: dict[Variable, float]) -> OpPrecision:

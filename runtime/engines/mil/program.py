@@ -43,14 +43,14 @@ class Program:
     states: dict[str, State] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, function: str | None = None) -> Program:
+    def load(cls, path: Path | str, function: str | None = None) -> Program:
         """Read a package and prepare one of its functions, by default the one Core ML runs.
 
         Raises:
             EngineError: the package is not sound, has no such function, or uses an op that is
                 not known here, which is named.
         """
-        package = open_package(path)
+        package = open_package(Path(path))
         name = function or package.default_function
         if name not in package.functions:
             raise EngineError(
