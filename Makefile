@@ -41,6 +41,7 @@ test-all: lint  ## lint, then every test
 bench: $(STAMP)  ## measure, and rewrite the results in docs
 	$(BIN)/python -m phoneward.apps.bench
 	$(BIN)/python -m phoneward.apps.bench.efficienttam
+	$(BIN)/python -m phoneward.apps.bench.coreml
 
 matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcome
 	$(BIN)/python -m phoneward.apps.bench.matrix
