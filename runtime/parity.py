@@ -7,7 +7,7 @@ held to thresholds. The same code is the gate of `export` and the check of `veri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,12 @@ class Reference:
         Like `outputs`, raises `BundleError` if the file has none, or of another shape or number.
         """
         return self._samples(stage, "input", tensor).astype(tensor.dtype)
+
+    def samples(self, stage: str, tensors: Sequence[TensorSpec]) -> list[dict[str, NDArray[Any]]]:
+        """All inputs by name, sample by sample; raises as `inputs` does."""
+        stacked = {tensor.name: self.inputs(stage, tensor) for tensor in tensors}
+        count = len(self.real(stage))
+        return [{name: rows[i] for name, rows in stacked.items()} for i in range(count)]
 
     def outputs(self, stage: str, tensor: TensorSpec) -> NDArray[Any]:
         """PyTorch's answers in the layout of `tensor`, shape (samples, *shape)."""
@@ -247,7 +253,5 @@ def _misses(
 
 
 def _answers(session: Session, artifact: Artifact, reference: Reference) -> Arrays:
-    inputs = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
-    count = len(reference.real(artifact.stage))
-    rows = [session({name: inputs[name][i] for name in inputs}) for i in range(count)]
+    rows = [session(sample) for sample in reference.samples(artifact.stage, artifact.inputs)]
     return {t.name: np.stack([row[t.name] for row in rows]) for t in artifact.outputs}

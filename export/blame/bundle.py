@@ -78,8 +78,7 @@ def _look(
     numerics: Numerics,
 ) -> ArtifactBlame:
     real = reference.real(artifact.stage)
-    stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
-    samples = [{name: rows[i] for name, rows in stacked.items()} for i in range(len(real))]
+    samples = reference.samples(artifact.stage, artifact.inputs)
     path = bundle.file(artifact)
     precision = precision_of(Program.load(path), samples, numerics)
     off = max(precision.outputs.values(), default=0.0)

@@ -78,11 +78,7 @@ def kept_in(package: Path, names: Mapping[str, tuple[str, ...]]) -> KeptInFloat:
 def proposal_of(package: Path, artifact: Artifact, reference: Reference) -> Proposal:
     """Propose what to keep in single precision of a package, held against its gate."""
     limit = THRESHOLDS[artifact.precision].relative_error
-    stacked = {t.name: reference.inputs(artifact.stage, t) for t in artifact.inputs}
-    samples = [
-        {name: rows[i] for name, rows in stacked.items()}
-        for i in range(len(reference.real(artifact.stage)))
-    ]
+    samples = reference.samples(artifact.stage, artifact.inputs)
 
     def measure(answers: Mapping[str, Any]) -> float:
         return excess(judge(artifact, reference, answers, "mil"), len(artifact.outputs), limit)

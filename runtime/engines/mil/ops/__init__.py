@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from phoneward.runtime.engines.mil.ops import (
-    activation,
-    attention,
-    binary,
-    compression,
-    control,
-    conv,
-    labels,
-    linear,
-    normalization,
-    pool,
-    random,
-    recurrent,
-    reduction,
-    resize,
-    scatter,
-    tensors,
-    transformation,
-    unary,
-)
+from importlib import import_module
+
 from phoneward.runtime.engines.mil.signature import Op, merged
 
 _MODULES = (
-    activation,
-    attention,
-    binary,
-    compression,
-    control,
-    conv,
-    labels,
-    linear,
-    normalization,
-    pool,
-    random,
-    recurrent,
-    reduction,
-    resize,
-    scatter,
-    tensors,
-    transformation,
-    unary,
+    "activation",
+    "attention",
+    "binary",
+    "compression",
+    "control",
+    "conv",
+    "labels",
+    "linear",
+    "normalization",
+    "pool",
+    "random",
+    "recurrent",
+    "reduction",
+    "resize",
+    "scatter",
+    "tensors",
+    "transformation",
+    "unary",
 )
 
-OPS: dict[str, Op] = merged(module.TABLE for module in _MODULES)
+OPS: dict[str, Op] = merged(import_module(f"{__name__}.{name}").TABLE for name in _MODULES)
