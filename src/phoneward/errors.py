@@ -20,6 +20,13 @@
     │       └── NotATrack               ... which no tracking wrote: likewise
     ├── ConversionError                 a vendor converter refused the model
     ├── EngineError                     an artifact could not be loaded or run
+    ├── PlaceError                      a machine could not be profiled on
+    │   ├── PlaceUnreachable            ... it is not there, refuses us, or went away
+    │   └── WrongArchitecture           ... it cannot execute what was sent
+    ├── ReportError                     a file that is not a latency report
+    ├── PredictionError                 no latency can be predicted
+    │   └── TooMuchUnpriced             ... because too much of the graph has no price
+    ├── TargetMissed                    exit code 3: no choice meets the latency target
     └── ParityError                     exit code 1: an artifact disagrees with PyTorch
 
 An error carries what a caller may want to act on; how it is printed is the business of
@@ -28,7 +35,7 @@ An error carries what a caller may want to act on; how it is printed is the busi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -153,6 +160,48 @@ class ConversionError(PhonewardError):
 
 class EngineError(PhonewardError):
     """An engine could not load or run an artifact."""
+
+
+class PlaceError(PhonewardError):
+    """A machine to profile on failed; `place` is as it was asked for."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        super().__init__(f"{place}: {reason}")
+
+
+class PlaceUnreachable(PlaceError):
+    """A machine is not there, does not let us in, or went away in the middle."""
+
+
+class WrongArchitecture(PlaceError):
+    """A machine cannot execute what was, or would be, sent to it."""
+
+
+class ReportError(PhonewardError):
+    """A file is not a latency report, or contradicts itself."""
+
+    def __init__(self, source: Path | str, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"{source}: {reason}")
+
+
+class PredictionError(PhonewardError):
+    """No latency can be predicted for this model on this device."""
+
+
+class TooMuchUnpriced(PredictionError):
+    """A graph has too many ops without a price; `ops` counts them by name."""
+
+    def __init__(self, ops: Mapping[str, int], reason: str) -> None:
+        self.ops = dict(ops)
+        super().__init__(reason)
+
+
+class TargetMissed(PhonewardError):
+    """No choice that was allowed meets the latency target."""
+
+    exit_code = 3
 
 
 class ParityError(PhonewardError):

@@ -20,6 +20,18 @@ class Precision(str, Enum):
         return self.value
 
 
+class Provenance(str, Enum):
+    """How a latency is known: a clock, an emulated processor's counters, or a model."""
+
+    MEASURED = "measured"
+    EMULATED = "emulated"
+    PREDICTED = "predicted"
+
+    def __str__(self) -> str:
+        """Return the word that reports use."""
+        return self.value
+
+
 class ParityStatus(str, Enum):
     """What is known of an artifact's agreement with PyTorch."""
 

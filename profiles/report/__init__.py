@@ -1,0 +1,1 @@
+"""The one LatencyReport: its schema, its figures, and the pages made of it."""
