@@ -22,8 +22,11 @@ def _has_a_zone(moment: datetime) -> datetime:
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
+Nanoseconds = Annotated[FiniteFloat, Field(ge=0)]
 Milliseconds = Annotated[FiniteFloat, Field(ge=0)]
 Moment = Annotated[datetime, AfterValidator(_has_a_zone)]
+# tools print means with six digits
+_ROUNDING = 1e-5
 
 
 class Subject(Spec):
@@ -89,11 +92,38 @@ class Memory(Spec):
     source: Text
 
 
+class Aggregate(Spec):
+    """What a tool tells of its timed inferences when it keeps their durations to itself.
+
+    `source` names the tool. The mean may lie outside the extremes by its own rounding.
+    """
+
+    source: Text
+    count: Positive
+    mean_ns: Nanoseconds
+    min_ns: Positive
+    max_ns: Positive
+    std_ns: Nanoseconds | None = None
+    p5_ns: Nanoseconds | None = None
+    median_ns: Nanoseconds | None = None
+    p95_ns: Nanoseconds | None = None
+
+    @model_validator(mode="after")
+    def _values_lie_between_the_extremes(self) -> Aggregate:
+        inside = (self.mean_ns, self.p5_ns, self.median_ns, self.p95_ns)
+        low, high = self.min_ns * (1 - _ROUNDING), self.max_ns * (1 + _ROUNDING)
+        if self.min_ns > self.max_ns or any(v is not None and not low <= v <= high for v in inside):
+            raise ValueError("the mean and the percentiles must lie between min_ns and max_ns")
+        return self
+
+
 class Measured(Spec):
-    """Times that a clock gave.
+    """Times that a clock gave: each inference's, or where a tool hides these, an aggregate.
 
     Attributes:
-        samples_ns: duration of each timed inference in order, copies in and out included.
+        samples_ns: duration of each timed inference in order, copies in and out included; empty
+            only if there is an `aggregate`.
+        aggregate: in place of the samples, where a tool gives only this.
         first_ns: duration of the first inference after loading.
         warmup_runs: inferences between the first and the timed ones.
         steady: whether they had settled when timing began; None where it was not looked at.
@@ -106,7 +136,8 @@ class Measured(Spec):
     """
 
     provenance: Literal["measured"] = "measured"
-    samples_ns: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    samples_ns: tuple[Positive, ...] = ()
+    aggregate: Aggregate | None = None
     first_ns: Positive | None = None
     warmup_runs: Count = 0
     steady: bool | None = None
@@ -116,6 +147,12 @@ class Measured(Spec):
     memory: Memory | None = None
     ops: tuple[OpTime, ...] = ()
     sustained: tuple[Window, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_samples_or_an_aggregate(self) -> Measured:
+        if bool(self.samples_ns) == (self.aggregate is not None):
+            raise ValueError("samples_ns, or where there are none an aggregate, is required")
+        return self
 
 
 class Emulated(Spec):
