@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,19 +18,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from phoneward.bundle import sha256_of
+from phoneward.cache_root import default_root as default_root
 from phoneward.staging import staging_folder
 
 _CODE = (("phoneward", "*"), ("phoneward.export", "**/*"), ("phoneward.runtime", "**/*"))
 _SOURCES = (".py", ".toml", ".jpg")
 _LOG = logging.getLogger(__name__)
-
-
-def default_root() -> Path:
-    """`$PHONEWARD_CACHE`, else `phoneward` in the user's cache folder."""
-    if configured := os.environ.get("PHONEWARD_CACHE"):
-        return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "phoneward"
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
