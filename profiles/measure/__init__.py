@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How another machine may be set up to profile there.
+
+    Attributes:
+        python: interpreter over there; its installation of Phoneward is taken if it will do.
+        bootstrap: whether a virtual environment may be made there if it will not.
+        wheelhouse: local folder of wheels to install from, without any network.
+    """
+
+    python: str = "python3"
+    bootstrap: bool = True
+    wheelhouse: Path | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What to profile, and how.
 
@@ -32,6 +47,7 @@ class Request:
         frames: frames of a made-up video to track end to end, for a bundle that tracks; 0: none.
         runner: a binary for the device, where the place needs one.
         device: name of the device file that describes the machine, if there is one.
+        setup: how another machine may be set up, where the place is one.
     """
 
     bundle: Bundle
@@ -46,6 +62,7 @@ class Request:
     frames: int = 0
     runner: Path | None = None
     device: str | None = None
+    setup: Setup = field(default_factory=Setup)
 
 
 class Place(Protocol):

@@ -1,0 +1,1 @@
+"""A Linux board behind a shell: what runs there, what is sent, and how it is left clean."""
