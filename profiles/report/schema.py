@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -95,14 +96,15 @@ class Memory(Spec):
 class Aggregate(Spec):
     """What a tool tells of its timed inferences when it keeps their durations to itself.
 
-    `source` names the tool. The mean may lie outside the extremes by its own rounding.
+    `source` names the tool. What it does not tell is None. The mean may lie outside the extremes
+    by its own rounding.
     """
 
     source: Text
     count: Positive
     mean_ns: Nanoseconds
-    min_ns: Positive
-    max_ns: Positive
+    min_ns: Positive | None = None
+    max_ns: Positive | None = None
     std_ns: Nanoseconds | None = None
     p5_ns: Nanoseconds | None = None
     median_ns: Nanoseconds | None = None
@@ -110,9 +112,10 @@ class Aggregate(Spec):
 
     @model_validator(mode="after")
     def _values_lie_between_the_extremes(self) -> Aggregate:
-        inside = (self.mean_ns, self.p5_ns, self.median_ns, self.p95_ns)
-        low, high = self.min_ns * (1 - _ROUNDING), self.max_ns * (1 + _ROUNDING)
-        if self.min_ns > self.max_ns or any(v is not None and not low <= v <= high for v in inside):
+        inside = (self.min_ns, self.mean_ns, self.p5_ns, self.median_ns, self.p95_ns, self.max_ns)
+        low = (self.min_ns or 0) * (1 - _ROUNDING)
+        high = math.inf if self.max_ns is None else self.max_ns * (1 + _ROUNDING)
+        if any(value is not None and not low <= value <= high for value in inside):
             raise ValueError("the mean and the percentiles must lie between min_ns and max_ns")
         return self
 
