@@ -1,0 +1,1 @@
+"""Android phones: adb, what a phone says of itself, and the programs that time models there."""
