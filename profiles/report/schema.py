@@ -126,6 +126,10 @@ class Measured(Spec):
     Attributes:
         samples_ns: duration of each timed inference in order, copies in and out included; empty
             only if there is an `aggregate`.
+        process_samples: how many of the samples each process gave, in order, where several did;
+            samples of one process resemble each other, those of two differ more.
+        median_interval_ns: where the median of one more process would lie, with a probability
+            of 95 %, as far as these processes tell; None where there were less than three.
         aggregate: in place of the samples, where a tool gives only this.
         first_ns: duration of the first inference after loading.
         warmup_runs: inferences between the first and the timed ones.
@@ -140,6 +144,8 @@ class Measured(Spec):
 
     provenance: Literal["measured"] = "measured"
     samples_ns: tuple[Positive, ...] = ()
+    process_samples: tuple[Positive, ...] = ()
+    median_interval_ns: tuple[Positive, Positive] | None = None
     aggregate: Aggregate | None = None
     first_ns: Positive | None = None
     warmup_runs: Count = 0
@@ -155,6 +161,15 @@ class Measured(Spec):
     def _has_samples_or_an_aggregate(self) -> Measured:
         if bool(self.samples_ns) == (self.aggregate is not None):
             raise ValueError("samples_ns, or where there are none an aggregate, is required")
+        return self
+
+    @model_validator(mode="after")
+    def _processes_account_for_the_samples(self) -> Measured:
+        if self.process_samples and sum(self.process_samples) != len(self.samples_ns):
+            raise ValueError("process_samples must add up to the number of samples_ns")
+        interval = self.median_interval_ns
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError("median_interval_ns must go from its lower end to its upper end")
         return self
 
 
