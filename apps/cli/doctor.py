@@ -50,6 +50,14 @@ def command(
         Path | None,
         typer.Option(help="List the ops of this .mlpackage instead, and which are missing here."),
     ] = None,
+    emulator: Annotated[
+        bool,
+        typer.Option(
+            "--emulator",
+            help="Prepare `profile --on qemu:CPU` instead: download the engines for Arm with pip "
+            "(32 MB), and compile.",
+        ),
+    ] = False,
     json_output: JsonFlag = False,
 ) -> int:
     """Compare this installation with the versions that are known to work together.
@@ -62,6 +70,10 @@ def command(
         from phoneward.apps.cli.ops import show_ops
 
         return show_ops(ops, json_output=json_output)
+    if emulator:
+        from phoneward.apps.cli.emulator import prepare_emulator
+
+        return prepare_emulator(json_output=json_output)
     here = _look(scope or (Scope.EXPORT if installed_version("torch") else Scope.RUNTIME))
     if json_output:
         print_json(_as_json(here))
