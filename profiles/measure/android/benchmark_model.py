@@ -53,8 +53,8 @@ class BenchmarkModel:
         """Time an artifact; raises `RunnerError`."""
         request, common = task.request, self._common(task)
         output = task.run([*common, *_runs(request.runs, _WARMUP_RUNS, 0.5)])
-        delegate = _delegate(output, task)
         timed = parse(output)
+        delegate = _delegate(output, task)
         once = [*common, *_runs(1, 1, 0)]
         cold = [parse(task.run(once)).init_ns for _ in range(request.cold_starts)]
         memory = task.run([*common, *_runs(5, 1, 0), "--report_peak_memory_footprint=true"])

@@ -26,7 +26,7 @@ _EXIT = "phoneward-exit"
 _HOLD = (
     f'd=$(mktemp -d {ROOM}/phoneward.XXXXXX) || exit 90; trap "" HUP TERM PIPE; '
     'echo "phoneward-folder $d"; cat >/dev/null; '
-    'for p in $(cat "$d/pids" 2>/dev/null); do kill -9 "$p" 2>/dev/null; done; '
+    'for p in $(cat "$d/pids" 2>/dev/null); do kill -9 "-$p" "$p" 2>/dev/null; done; '
     'rm -rf "$d"; echo phoneward-removed'
 )
 _GONE = re.compile(
@@ -162,7 +162,9 @@ class Folder:
         log = f"; logcat -d -v raw --pid=$p -s {log_tag}:V 2>&1" if log_tag else ""
         script = (
             f"cd {shlex.quote(self.path)} || exit 92; echo $$ >> pids; "
-            f"{shlex.join(command)} </dev/null 2>&1 & p=$!; echo $p >> pids; wait $p; "
+            # a session of its own, so that its children can be ended with it
+            f"$(command -v setsid) {shlex.join(command)} </dev/null 2>&1 & p=$!; "
+            "echo $p >> pids; wait $p; "
             f'c=$?; echo; echo "{_EXIT} $c"{log}'
         )
         output = self.phone.shell(script, _LONGEST_RUN_S)
