@@ -13,7 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from phoneward import __version__
-from phoneward.apps.cli import demo, devices, doctor, export, lint, models, run, track, verify
+from phoneward.apps.cli import (
+    demo,
+    devices,
+    doctor,
+    export,
+    lint,
+    models,
+    profile,
+    run,
+    track,
+    verify,
+)
 from phoneward.errors import PhonewardError
 
 # what the parser raises: of the package click or, in newer releases, of typer's own copy of it
@@ -37,6 +48,7 @@ VERBS = {
     "lint": lint,
     "run": run,
     "track": track,
+    "profile": profile,
     "models": models,
     "devices": devices,
     "demo": demo,

@@ -1,0 +1,1 @@
+"""Profiling on the machine that Phoneward runs on: what each process does, and what it tells."""
