@@ -64,6 +64,7 @@ class OpTimes(Protocol):
 OP_TIMES: Registry[OpTimes] = Registry(
     "profiler",
     {
+        "litert": Entry("phoneward.runtime.op_times.litert:op_times"),
         "onnxruntime": Entry("phoneward.runtime.op_times.onnxruntime:op_times"),
         "executorch": Entry("phoneward.runtime.op_times.executorch:op_times"),
     },
