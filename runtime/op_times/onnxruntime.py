@@ -1,4 +1,8 @@
-"""ONNX Runtime's own profile: a trace of every node."""
+"""ONNX Runtime's own profile: a trace of every node.
+
+Nodes that it fused keep the name of one of them or of their result, by which the PyTorch module is
+found; nodes of its own (reordering of layouts) come from none.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,20 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoneward.runtime.op_times import OpDuration, OpTable
+from phoneward.runtime.op_times.onnx_modules import modules_of
 
 if TYPE_CHECKING:
     from phoneward.runtime.op_times import OpRun
 
 _ERRORS_ONLY = 3
 _SUFFIX = "_kernel_time"
+# what it appends to the names of nodes that it made of others
+_OWN_ENDINGS = ("_nchwc", "_nhwc")
 
 
 def op_times(run: OpRun) -> OpTable:
@@ -28,14 +36,21 @@ def op_times(run: OpRun) -> OpTable:
             name = event["name"].removesuffix(_SUFFIX)
             key = name, arguments["op_name"], arguments.get("provider", "")
             times[key].append(1000 * int(event["dur"]))
+    modules = modules_of(run.path)
     ops = []
     for (name, kind, provider), durations in times.items():
         calls = max(1, round(len(durations) / (run.runs + 1)))
         later = durations[calls:] or durations
         median = int(statistics.median(later)) * calls
         unit = provider.removesuffix("ExecutionProvider") or None
-        ops.append(OpDuration(name, kind, median, unit=unit, calls=calls))
+        ops.append(OpDuration(name, kind, median, _module(name, modules), unit, calls))
     return OpTable(tuple(ops))
+
+
+def _module(name: str, modules: Mapping[str, str]) -> str | None:
+    for ending in _OWN_ENDINGS:
+        name = name.removesuffix(ending)
+    return modules.get(name)
 
 
 def _trace(run: OpRun) -> list[dict[str, Any]]:
