@@ -9,15 +9,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from phoneward.bundle import Bundle
-from phoneward.errors import BundleError, PlaceError, UnknownName, WrongArchitecture
+from phoneward.errors import (
+    ArtifactChanged,
+    BundleError,
+    PlaceError,
+    UnknownName,
+    WrongArchitecture,
+)
 from phoneward.profiles.measure import Request
 from phoneward.profiles.measure.emulator.guest import parse_counts
 from phoneward.profiles.measure.emulator.prepare import prepare
 from phoneward.profiles.measure.qemu import profile
 from phoneward.runtime.artifacts import Wanted
+from tests.conftest import STAGE, artifact, write_manifest
 from tests.qemu_emulator import (
     compile_runner,
     copied_sandbox,
@@ -43,6 +51,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PHONEWARD_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A whole bundle whose one artifact nobody gets to open."""
+    folder = tmp_path_factory.mktemp("bundle")
+    for name in ("classify.tflite", "labels.txt", "reference.npz"):
+        (folder / name).write_bytes(name.encode())
+    write_manifest(folder, [artifact(folder / "classify.tflite", "tflite", STAGE)])
+    return Bundle.open(folder)
 
 
 def silent(step: str) -> None:
@@ -125,8 +143,19 @@ def test_a_damaged_sandbox_is_noticed_and_not_run(bundle: Bundle, cache: Path) -
 
 @needs_emulator
 def test_a_bundle_without_a_fitting_artifact(bundle: Bundle, cache: Path) -> None:
-    with pytest.raises(BundleError, match="it has: tflite-fp32"):
+    with pytest.raises(BundleError, match="runs executorch, tflite; it has: tflite-fp32"):
         profile("cortex-a76", Request(bundle, Wanted(format_name="onnx")), silent)
+
+
+@needs_emulator
+def test_a_changed_artifact_is_not_run(cache: Path, bundle: Bundle, tmp_path: Path) -> None:
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle.path, changed)
+    np.savez(changed / "reference.npz", **{"classify/real": np.ones(1, dtype=bool)})
+    write_manifest(changed, bundle.manifest.artifacts)
+    (changed / "classify.tflite").write_bytes(b"something else")
+    with pytest.raises(ArtifactChanged, match=r"classify\.tflite"):
+        profile("cortex-a76", Request(Bundle.open(changed)), silent)
 
 
 @needs_emulator
