@@ -42,6 +42,7 @@ class Call:
         module: path of the PyTorch module it was called in, None for the model itself.
         arguments: by the names of the op's schema; tensors are `Operand`s.
         results: shapes of the tensors it returns.
+        covers: the traced ops that it stands for, if it was put in their place.
     """
 
     op: str
@@ -49,6 +50,12 @@ class Call:
     module: str | None
     arguments: Mapping[str, Any]
     results: tuple[Shape, ...]
+    covers: tuple[str, ...] = ()
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The traced ops."""
+        return self.covers or (self.op,)
 
     @property
     def operands(self) -> tuple[Operand, ...]:

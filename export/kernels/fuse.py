@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from phoneward.export.kernels.calls import GETITEM, Call, Operand, Program, Shape
+from phoneward.export.kernels.gates import merge_gates
 from phoneward.export.kernels.rules import RULES, OpRule, Role
 from phoneward.export.kernels.work import Work
 from phoneward.profiles.kernels import Kernel, KernelKind, StageKernels
@@ -18,6 +20,7 @@ WEIGHTED: frozenset[KernelKind] = frozenset(
 their result before it is written."""
 ACTIVATED = WEIGHTED | {"matmul", "elementwise"}
 """Kernels that apply an activation to what they write."""
+_CLAMPS = {"aten.hardtanh": ("min_val", "max_val"), "aten.clamp": ("min", "max")}
 _PADDINGS = ("aten.pad", "aten.constant_pad_nd")
 
 
@@ -89,6 +92,7 @@ class _Fusion:
 
 def kernels_of(program: Program, stage: str) -> StageKernels:
     """Fuse a traced program's calls; what no rule knows is counted in `unknown`."""
+    program = merge_gates(program)
     fusion = _Fusion(_uses(program), {name: _Value(name, 0) for name in program.inputs})
     for call in program.calls:
         _take(fusion, call)
@@ -130,9 +134,7 @@ def _take(fusion: _Fusion, call: Call) -> None:
     else:
         draft = _joined(fusion, call, rule) or _begun(fusion, call, rule)
         fusion.values[call.name] = _Value(call.name, call.written, draft=draft)
-        draft.call = Call(
-            draft.call.op, draft.call.name, draft.call.module, draft.call.arguments, call.results
-        )
+        draft.call = dataclasses.replace(draft.call, results=call.results)
 
 
 def _value(fusion: _Fusion, operand: Operand) -> _Value:
@@ -163,7 +165,7 @@ def _begun(fusion: _Fusion, call: Call, rule: OpRule) -> _Draft:
     draft = _Draft(
         call=call,
         work=work,
-        ops=[call.op],
+        ops=list(call.ops),
         reads=_reads(call, work, computed),
         params=min(params, work.params) if work.params is not None else params,
         in_shape=shapes[0],
@@ -189,9 +191,9 @@ def _has_bias(call: Call) -> bool:
 
 
 def _activation(call: Call, rule: OpRule) -> str | None:
-    if call.op == "aten.hardtanh":
-        ends = (call.arguments.get("min_val"), call.arguments.get("max_val"))
-        return {(0, 6): "relu6", (0, 1): "relu1"}.get(ends, rule.activation)  # type: ignore[arg-type]
+    ends = _CLAMPS.get(call.op)
+    if ends is not None and tuple(call.arguments.get(end) for end in ends) == (0, 6):
+        return "relu6"
     return rule.activation
 
 
@@ -236,7 +238,7 @@ def _join_affine(draft: _Draft, call: Call, rule: OpRule, values: Sequence[_Valu
     if draft.work.kind not in WEIGHTED or call.operands[1].numel != draft.channels:
         return False
     _bias(draft)
-    draft.ops.append(call.op)
+    draft.ops.extend(call.ops)
     return True
 
 
@@ -250,7 +252,7 @@ def _join_activation(draft: _Draft, call: Call, rule: OpRule, values: Sequence[_
         return False
     draft.activation = _activation(call, rule)
     draft.params += sum(value.numel for value in values if value.constant)
-    draft.ops.append(call.op)
+    draft.ops.extend(call.ops)
     return True
 
 
@@ -263,7 +265,7 @@ def _join_elementwise(draft: _Draft, call: Call, rule: OpRule, values: Sequence[
     residual = draft.work.kind in WEIGHTED and call.op == "aten.add"
     if residual and len(others) == 1 and others[0].numel == call.written:
         draft.reads += others[0].numel
-        draft.ops.append(call.op)
+        draft.ops.extend(call.ops)
         return True
     return False
 
@@ -279,5 +281,5 @@ def _join_constant(draft: _Draft, call: Call, others: Sequence[_Value]) -> bool:
         draft.params += elements
     else:
         return False
-    draft.ops.append(call.op)
+    draft.ops.extend(call.ops)
     return True

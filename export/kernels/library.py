@@ -76,7 +76,7 @@ def torchvision_model(name: str, pixels: int) -> nn.Module:
         given |= {"aux_logits": False, "init_weights": False}
     try:
         model: nn.Module = _on_meta(lambda: models.get_model(name, **given).eval())
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InvalidSpec(f"torchvision cannot build {name}: {error}") from error
     return _before_boxes(model)
 
@@ -100,7 +100,7 @@ def _before_boxes(model: nn.Module) -> nn.Module:
         raise InvalidSpec(
             f"{type(model).__name__} works on regions that depend on the image: no fixed graph"
         )
-    return Dense(model.backbone, head).eval()  # type: ignore[arg-type]
+    return Dense(model.backbone, head).eval()
 
 
 def plain_model(name: str, pixels: int) -> nn.Module:

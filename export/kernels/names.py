@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from phoneward.export.models import FAMILIES, cards, find
 from phoneward.export.models.family import ModelCard
 from phoneward.export.recipe import Recipe
 from phoneward.profiles.kernels import StageKernels
+from phoneward.quiet import noise_to
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -113,16 +115,21 @@ def _of_library(library: str, model: str, pixels: int) -> StageKernels:
         raise InvalidSpec(f"{library}:{model} has no graph at {pixels} pixels: {first}") from error
 
 
+def _quietly(make: Callable[[], Stages]) -> Stages:
+    with noise_to(Path(os.devnull)):
+        return make()
+
+
 def _kept(identity: dict[str, object], make: Callable[[], Stages], *, use_cache: bool) -> Stages:
     if not use_cache:
-        return make()
+        return _quietly(make)
     key = key_of({"kind": "kernels", **identity})
     cache = Cache(default_root())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if cache.take(key, folder) is not None:
             return _STAGES.validate_json((folder / _FILE).read_bytes())
-        made = make()
+        made = _quietly(make)
         (folder / _FILE).write_bytes(_STAGES.dump_json(made))
         cache.put(key, folder, (_FILE,), {})
         return made

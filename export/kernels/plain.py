@@ -48,15 +48,14 @@ def mobilenet_v1(width: float) -> nn.Module:
     return nn.Sequential(*layers, *_head(channels))
 
 
-def proxyless_mobile(width: float) -> nn.Module:
-    """ProxylessNAS for mobile phones (arXiv 1812.00332), wider; (1, 3, H, W) to 1,000."""
-    channels, last = _by_eight(32 * width), _by_eight(1280 * width)
+def proxyless_mobile() -> nn.Module:
+    """ProxylessNAS for mobile phones (arXiv 1812.00332); (1, 3, H, W) to 1,000."""
+    channels = 32
     layers: list[nn.Module] = [_conv(3, channels, 3, 2)]
-    for kernel, expansion, narrow, stride in _PROXYLESS:
-        out = _by_eight(narrow * width)
+    for kernel, expansion, out, stride in _PROXYLESS:
         layers.append(_Inverted(channels, out, kernel, expansion, stride))
         channels = out
-    return nn.Sequential(*layers, _conv(channels, last, 1, 1), *_head(last))
+    return nn.Sequential(*layers, _conv(channels, 1280, 1, 1), *_head(1280))
 
 
 def mobilenet_v2(width: float) -> nn.Module:
@@ -64,11 +63,6 @@ def mobilenet_v2(width: float) -> nn.Module:
     from torchvision.models import mobilenet_v2 as build
 
     return build(width_mult=width)
-
-
-def _by_eight(channels: float) -> int:
-    """The nearest multiple of 8."""
-    return max(8, int(channels + 4) // 8 * 8)
 
 
 class _Inverted(nn.Module):
@@ -105,6 +99,5 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v1_050": lambda: mobilenet_v1(0.5),
     "mobilenet_v1_025": lambda: mobilenet_v1(0.25),
     "mobilenet_v2_130": lambda: mobilenet_v2(1.3),
-    "proxyless_mobile": lambda: proxyless_mobile(1.0),
-    "proxyless_mobile_140": lambda: proxyless_mobile(1.4),
+    "proxyless_mobile": proxyless_mobile,
 }

@@ -21,6 +21,8 @@ from phoneward.export.kernels.work import (
     product,
 )
 
+_OTHER = plain("other")
+
 
 class Role(Enum):
     """What becomes of a call."""
@@ -42,7 +44,7 @@ class OpRule:
     """
 
     role: Role
-    work: Callable[[Call], Work] = plain("other")
+    work: Callable[[Call], Work] = _OTHER
     activation: str | None = None
     free: Callable[[Call], bool] = lambda call: False
 
@@ -53,8 +55,7 @@ def _all(names: str, rule: OpRule) -> dict[str, OpRule]:
 
 def _activations(names: str) -> dict[str, OpRule]:
     return {
-        f"aten.{name}": OpRule(Role.ACTIVATION, plain("activation"), name)
-        for name in names.split()
+        f"aten.{name}": OpRule(Role.ACTIVATION, plain("activation"), name) for name in names.split()
     }
 
 
@@ -95,7 +96,8 @@ RULES: dict[str, OpRule] = {
         OpRule(Role.KERNEL, adaptive_pool),
     ),
     **_all(
-        "mean sum amax amin max min var std var_mean norm linalg_vector_norm logsumexp prod all any",
+        "mean sum amax amin max min var std var_mean norm linalg_vector_norm logsumexp prod all "
+        "any",
         OpRule(Role.KERNEL, plain("reduce")),
     ),
     **_all(
@@ -103,9 +105,7 @@ RULES: dict[str, OpRule] = {
         "_upsample_bilinear2d_aa upsample_nearest_exact2d grid_sampler pixel_shuffle",
         OpRule(Role.KERNEL, plain("resize")),
     ),
-    **_all(
-        "permute transpose t", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)
-    ),
+    **_all("permute transpose t", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)),
     **_all("slice narrow", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)),
     **_all("pad constant_pad_nd", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)),
     **_all(
@@ -114,20 +114,19 @@ RULES: dict[str, OpRule] = {
         "movedim swapaxes unfold im2col col2im meshgrid tile fill masked_fill index_put",
         OpRule(Role.KERNEL, plain("move")),
     ),
+    **_all("embedding index gather index_select take_along_dim", OpRule(Role.KERNEL, gather)),
     **_all(
-        "embedding index gather index_select take_along_dim", OpRule(Role.KERNEL, gather)
-    ),
-    **_all(
-        "topk sort argsort argmax argmin cumsum cumprod scatter scatter_add one_hot nonzero tril triu",
-        OpRule(Role.KERNEL, plain("other")),
+        "topk sort argsort argmax argmin cumsum cumprod scatter scatter_add one_hot nonzero tril "
+        "triu",
+        OpRule(Role.KERNEL, _OTHER),
     ),
     **_activations(
         "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh leaky_relu elu mish "
-        "softplus prelu selu celu"
+        "softplus prelu selu celu clamp"
     ),
     **_all(
         "add sub mul div rsub neg abs square sqrt rsqrt reciprocal pow exp exp2 log log2 erf sin "
-        "cos clamp clamp_min clamp_max maximum minimum where eq ne lt le gt ge logical_and "
+        "cos clamp_min clamp_max maximum minimum where eq ne lt le gt ge logical_and "
         "logical_or logical_not bitwise_and bitwise_or bitwise_not floor ceil round sign "
         "floor_divide remainder addcmul addcdiv lerp atan2 __and__ __or__ isfinite nan_to_num",
         OpRule(Role.ELEMENTWISE, plain("elementwise")),

@@ -39,7 +39,7 @@ def plain(kind: KernelKind) -> Rule:
 
 
 def convolution(call: Call) -> Work:
-    """`conv1d`, `conv2d`, `conv_transpose2d` and `convolution`; weights (out, in / groups, h, w)."""
+    """A convolution, transposed or not, with weights (out, in / groups, h, w)."""
     weight, groups = call.arguments["weight"], call.arguments["groups"]
     transposed = "transpose" in call.op or bool(call.arguments.get("transposed"))
     window = pair(weight.shape[2:])
@@ -91,7 +91,7 @@ def _letters(inputs: str, operands: tuple[Operand, ...]) -> dict[str, int]:
 
 
 def attention(call: Call) -> Work:
-    """`scaled_dot_product_attention` of queries (..., l, e), keys (..., s, e), values (..., s, v)."""
+    """Attention of queries (..., l, e) to keys (..., s, e) with values (..., s, v)."""
     query, key, value = (call.arguments[name].shape for name in ("query", "key", "value"))
     batch = math.prod(query[:-2])
     return Work("attention", batch * query[-2] * key[-2] * (query[-1] + value[-1]))
