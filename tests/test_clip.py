@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from phoneward.apps.cli import verify
-from phoneward.apps.cli.report import print_clips, show_failure
+from phoneward.apps.cli.artifacts import print_clips, show_failure
 from phoneward.bundle import MANIFEST, Bundle, ClipParity, sha256_of
 from phoneward.errors import BundleError
 from phoneward.export.clip import FRAMES, make_frames

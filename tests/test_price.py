@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phoneward.apps.cli.report import price_line
+from phoneward.apps.cli.artifacts import price_line
 from phoneward.bundle import Bundle, Price
 from phoneward.export.price import Side, price_of
 from phoneward.runtime.parity import Reference

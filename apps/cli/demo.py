@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phoneward.apps.cli.artifacts import artifact_json, print_artifacts, show_failure
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.apps.cli.report import artifact_json, print_artifacts, show_failure
 
 if TYPE_CHECKING:
     from phoneward.bundle import Bundle

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phoneward.apps.cli.lint import print_counts
-from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.apps.cli.report import (
+from phoneward.apps.cli.artifacts import (
     artifact_json,
     clips_json,
     price_line,
@@ -20,6 +18,8 @@ from phoneward.apps.cli.report import (
     print_kept,
     show_failure,
 )
+from phoneward.apps.cli.lint import print_counts
+from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 from phoneward.names import Precision
 from phoneward.quiet import noise_to
 

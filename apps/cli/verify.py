@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phoneward.apps.cli.blame import blame_json, print_blame
-from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
-from phoneward.apps.cli.report import (
+from phoneward.apps.cli.artifacts import (
     artifact_json,
     clips_json,
     print_artifacts,
     print_clips,
     print_kept,
 )
+from phoneward.apps.cli.blame import blame_json, print_blame
+from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
 from phoneward.errors import InvalidSpec
 from phoneward.names import ParityStatus
 
