@@ -7,8 +7,8 @@ one can tell, so where there are several processes, a draw of Student's distribu
 spread is added to each resampled median; resampling three processes themselves would give
 intervals that are far too narrow. Simulated with samples of correlation 0.8, 95 % intervals cover
 the truth in 96-98 % of cases from two or three processes of 50, in 86 % from one process of 200,
-and in 78 % from one of 60: of a single process they are too narrow. The seed is fixed: equal samples give
-equal intervals.
+and in 78 % from one of 60: from a single process they are too narrow. The seed is fixed, so that
+equal samples give equal intervals.
 """
 
 from __future__ import annotations
