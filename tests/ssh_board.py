@@ -94,8 +94,13 @@ class Board:
 
 
 @contextmanager
-def sshd(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Board]:
-    """Run a server that knows the key `folder/id`; its host key is made anew if absent."""
+def sshd(
+    folder: Path, environment: Mapping[str, str] | None = None, forced: str | None = None
+) -> Iterator[Board]:
+    """Run a server that knows the key `folder/id`; its host key is made anew if absent.
+
+    `forced` is a command that it runs whatever is asked for.
+    """
     if SSHD is None or shutil.which("ssh") is None:
         pytest.skip("openssh-server and openssh-client are not installed")
     for name in ("tmp", "cache", "programs"):
@@ -108,23 +113,27 @@ def sshd(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     variables = {
-        "PATH": f"{folder / 'programs'}:{Path(sys.executable).parent}:/usr/bin:/bin",
         "TMPDIR": str(folder / "tmp"),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PHONEWARD_BOARD": str(port),
         "OMP_NUM_THREADS": "1",
         **(environment or {}),
     }
+    path = f"{folder / 'programs'}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    # the account's own startup files may set PATH; this comes after them
+    command = forced or f'exec env PATH={path} sh -c "$SSH_ORIGINAL_COMMAND"'
     (folder / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder / 'host'}\n"
         f"AuthorizedKeysFile {folder / 'id.pub'}\nStrictModes no\nUsePAM no\n"
         f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n"
+        f"ForceCommand {command}\n"
         f"SetEnv {' '.join(f'{name}={value}' for name, value in variables.items())}\n"
     )
-    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
-    command = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    server_command = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
     with (folder / "sshd.log").open("ab") as log:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        server = subprocess.Popen(server_command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         _wait_for(port, server, folder / "sshd.log")
         yield Board(folder, port, server)

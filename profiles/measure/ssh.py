@@ -91,7 +91,9 @@ def _profile(
             progress(line.removeprefix(MARK))
 
     module = "phoneward.profiles.measure.board.worker"
-    ended = link.run([python, "-m", module, "job.json", "report.json"], says=says)
+    # what it writes for itself is then removed with the folder, even if it is killed
+    env = {"TMPDIR": link.facts.folder}
+    ended = link.run([python, "-m", module, "job.json", "report.json"], env, says)
     if ended.code != 0:
         raise PlaceError(str(link.address), _how_it_ended(ended))
     text = link.get("report.json").decode("utf-8", "replace")

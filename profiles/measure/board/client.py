@@ -107,8 +107,9 @@ class Connection:
 
     def _listen(self) -> None:
         assert self.process.stderr
-        for line in self.process.stderr:
-            self._complaints.append(line.decode("utf-8", "replace").strip())
+        with self.process.stderr as stderr:
+            for line in stderr:
+                self._complaints.append(line.decode("utf-8", "replace").strip())
 
     def why_it_ended(self) -> PlaceError:
         """Say, after its output has ended, why."""

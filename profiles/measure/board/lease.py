@@ -64,16 +64,18 @@ def _wait_for(server: int) -> None:
 
 def _serve(folder: str, keeper: int, patience_s: float) -> None:
     def given_up(*_: object) -> None:
+        served.ending = True
         if os.getppid() != keeper:
             _clean(folder)
         os._exit(1)
 
+    served = _Server(folder, patience_s)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, given_up)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
-        _Server(folder, patience_s).serve(sys.stdin.buffer)
+        served.serve(sys.stdin.buffer)
     except OSError:  # nobody listens any more
         pass
     finally:
@@ -85,6 +87,7 @@ class _Server:
         self.folder, self.patience_s = folder, patience_s
         self.heard = time.monotonic()
         self.lock = threading.Lock()
+        self.ending = False
 
     def serve(self, orders: BinaryIO) -> None:
         os.chdir(self.folder)
@@ -106,7 +109,8 @@ class _Server:
                 self.tell({"failed": order, "errno": error.errno, "reason": reason})
 
     def tell(self, answer: Any, payload: bytes = b"") -> None:
-        data = json.dumps(answer).encode() + b"\n" + payload
+        # what is ended with the lease did not end by itself
+        data = b"" if self.ending else json.dumps(answer).encode() + b"\n" + payload
         with self.lock:
             while data:
                 data = data[os.write(1, data) :]
@@ -119,10 +123,7 @@ class _Server:
     def _beat(self) -> None:
         # on its own: writing into a connection that is stuck never returns
         while True:
-            try:
-                self.tell({"beat": 1})
-            except OSError:
-                os._exit(1)
+            self._tell_or_end({"beat": 1})
             time.sleep(_BEAT_S)
 
     def _obey(self, order: Any, orders: BinaryIO) -> None:
@@ -159,13 +160,23 @@ class _Server:
             env={**os.environ, **env},
             start_new_session=True,
         )
-        threading.Thread(target=self._follow, args=(child,), daemon=True).start()
+        follower = threading.Thread(target=self._follow, args=(child,), daemon=True)
+        follower.start()
+        threading.Thread(target=self._reap, args=(child, follower), daemon=True).start()
 
     def _follow(self, child: Any) -> None:
+        for line in iter(lambda: child.stdout.readline(_LINE), b""):
+            self._tell_or_end({"says": line.decode("utf-8", "replace").rstrip("\n")})
+
+    def _reap(self, child: Any, follower: threading.Thread) -> None:
+        code = child.wait()
+        # not for ever: what it has started may still hold its output open
+        follower.join(1)
+        self._tell_or_end({"ended": code})
+
+    def _tell_or_end(self, answer: Any) -> None:
         try:
-            for line in iter(lambda: child.stdout.readline(_LINE), b""):
-                self.tell({"says": line.decode("utf-8", "replace").rstrip("\n")})
-            self.tell({"ended": child.wait()})
+            self.tell(answer)
         except OSError:
             os._exit(1)
 

@@ -62,7 +62,7 @@ class Link:
         self._connection = Connection(address, _command(python, len(source.encode())))
         self._answers: queue.Queue[tuple[Any, bytes] | None] = queue.Queue()
         self._lock, self._closed = threading.Lock(), threading.Event()
-        self.removed = False
+        self.removed, self._answering = False, False
         try:
             self._start(source)
         except BaseException:
@@ -83,6 +83,7 @@ class Link:
         finally:
             given_up.cancel()
         self._send(source.encode())
+        self._answering = True
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
         answer, _ = self._next("hello")
@@ -195,6 +196,7 @@ class Link:
             try:
                 got = self._answers.get(timeout=_PATIENCE_S)
             except queue.Empty:
+                self._answering = False
                 raise PlaceUnreachable(
                     str(self.address), f"no sign of life for {_PATIENCE_S:.0f} s"
                 ) from None
@@ -231,6 +233,9 @@ class Link:
         if self._closed.is_set():
             return
         self._closed.set()
+        if not self._answering:
+            self._connection.close(1)
+            return
         try:
             self._order({"end": 1})
             deadline = time.monotonic() + 15
