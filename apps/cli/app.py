@@ -14,6 +14,7 @@ import typer
 
 from phoneward import __version__
 from phoneward.apps.cli import (
+    compare,
     demo,
     devices,
     doctor,
@@ -49,6 +50,7 @@ VERBS = {
     "run": run,
     "track": track,
     "profile": profile,
+    "compare": compare,
     "models": models,
     "devices": devices,
     "demo": demo,
