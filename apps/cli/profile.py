@@ -67,6 +67,23 @@ def command(
     runner: Annotated[
         Path | None, typer.Option(help="With adb: the program that runs models on the phone.")
     ] = None,
+    python: Annotated[
+        str, typer.Option(help="With ssh: the interpreter there.", metavar="PROGRAM")
+    ] = "python3",
+    bootstrap: Annotated[
+        bool,
+        typer.Option(
+            "--bootstrap/--no-bootstrap",
+            help="With ssh: set up Phoneward in ~/.cache there if it is not installed.",
+        ),
+    ] = True,
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(
+            help="With ssh: a local folder of wheels to set up from, without a network there.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Name of the device file that describes the machine.")
     ] = None,
@@ -84,7 +101,7 @@ def command(
     from phoneward.apps.cli.latency import print_report
     from phoneward.bundle import Bundle
     from phoneward.profiles.device import load_device
-    from phoneward.profiles.measure import PLACES, Request, split_place
+    from phoneward.profiles.measure import PLACES, Request, Setup, split_place
     from phoneward.profiles.report.file import write_report
     from phoneward.quiet import noise_to
     from phoneward.runtime.artifacts import Wanted
@@ -107,6 +124,7 @@ def command(
         frames=_frames(frames, opened, chosen=bool(stage), place=place),
         runner=runner,
         device=device,
+        setup=Setup(python, bootstrap, wheelhouse),
     )
     steps = 0
     with (
