@@ -210,7 +210,7 @@ def test_runs_that_nobody_needs_are_left_out_and_said(bundle: Bundle) -> None:
     request = Request(bundle, wanted, runs=50, sustained_s=60.0, cores=(0,))
     report = profile("cortex-a53", request, silent)
     assert report.stages[0].result.runs == MOST_RUNS  # type: ignore[union-attr]
-    assert [text.split()[0] for text in report.warnings] == ["3", "an", "an"]
+    assert [text.split()[0] for text in report.warnings] == ["3", "a", "binding"]
 
 
 def test_a_model_of_several_stages_is_counted_stage_by_stage(

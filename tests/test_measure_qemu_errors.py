@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from phoneward.errors import (
     WrongArchitecture,
 )
 from phoneward.profiles.measure import Request
+from phoneward.profiles.measure.emulator.folders import remove_leftovers, working_folder
 from phoneward.profiles.measure.emulator.guest import parse_counts
 from phoneward.profiles.measure.emulator.prepare import prepare
 from phoneward.profiles.measure.qemu import profile
@@ -212,6 +216,43 @@ def test_one_that_never_ends_is_ended_with_its_children(cache: Path, tmp_path: P
         emulator("cortex-a76", sandbox, patience=2).run(program, tensors, 1)
     assert time.monotonic() - begin < 20
     assert not running_below(cache)
+
+
+@needs_emulator
+def test_a_killed_profiler_leaves_no_emulator_and_the_next_one_cleans_up(
+    cache: Path, tmp_path: Path
+) -> None:
+    sandbox = copied_sandbox(cache)
+    compile_runner(sandbox, _HEAD + "for (;;) sleep(1); }", tmp_path)
+    code = f"""
+from pathlib import Path
+from tests.qemu_emulator import emulator, some_program
+from phoneward.profiles.measure.emulator.sandbox import Sandbox, Record
+sandbox = Sandbox(Path({str(sandbox.path)!r}), Record(files={{}}, tools={{}}), {sandbox.qemu!r})
+emulator("cortex-a76", sandbox).run(*some_program(Path({str(tmp_path)!r})), 1)
+"""
+    root = Path(__file__).parent.parent
+    profiler = subprocess.Popen([sys.executable, "-c", code], cwd=root)
+    _wait_until(lambda: any("counts.so" in line for line in running_below(cache)))
+    profiler.kill()
+    profiler.wait()
+    _wait_until(lambda: not running_below(cache))
+    (left,) = cache.glob(".work-*")
+    remove_leftovers(cache)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    with working_folder(cache) as other:
+        os.utime(other, (0, 0))
+        remove_leftovers(cache)
+        assert other.exists()
+        assert not left.exists()
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @needs_emulator

@@ -108,10 +108,10 @@ def _what_does_not_apply(request: Request) -> list[str]:
         )
     ignored = {
         "a sustained run": request.sustained_s,
-        "binding to cores": request.cores,
+        "binding to processors": request.cores,
         "tracking end to end": request.frames,
     }
-    said += [f"an emulated processor has no {what}" for what, asked in ignored.items() if asked]
+    said += [f"{what}: not on an emulated processor" for what, asked in ignored.items() if asked]
     return said
 
 

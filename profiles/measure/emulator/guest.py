@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phoneward.errors import PlaceError, WrongArchitecture
+from phoneward.profiles.measure.emulator.folders import working_folder
 from phoneward.profiles.measure.emulator.processes import Finished, TimedOut, run_to_end
 from phoneward.profiles.measure.emulator.sandbox import is_aarch64
-from phoneward.staging import staging_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class Emulator:
         for spec in program.inputs:
             spec.check(tensors[spec.name])
         try:
-            with staging_folder(self.sandbox.path.parent, ".run-") as folder:
+            with working_folder(self.sandbox.path.parent) as folder:
                 for number, spec in enumerate(program.inputs):
                     tensors[spec.name].tofile(folder / f"in.{number}")
                 finished = self._start(program, folder, runs)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from phoneward.bundle import sha256_of
 from phoneward.errors import PlaceError
+from phoneward.profiles.measure.emulator.folders import working_folder
 from phoneward.profiles.measure.emulator.processes import TimedOut, run_to_end
 from phoneward.profiles.measure.emulator.sandbox import (
     ENGINES_IN_GUEST,
@@ -29,7 +30,6 @@ from phoneward.profiles.measure.emulator.sandbox import (
     sandbox_folder,
     sources,
 )
-from phoneward.staging import staging_folder
 
 _PLACE = "qemu"
 _CROSS = "aarch64-linux-gnu-g++"
@@ -78,7 +78,7 @@ def prepare(progress: Callable[[str], None]) -> Path:
     host, cross = _compilers()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with staging_folder(folder.parent, ".new-") as staging:
+        with working_folder(folder.parent) as staging:
             _Workshop(host, cross, staging, progress).make()
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def sandbox_folder() -> Path:
     digest = hashlib.sha256()
     for file in (*sources(), Path(__file__).with_name("prepare.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    digest.update(json.dumps(engine_versions(), sort_keys=True).encode())
+    made_from = {**engine_versions(), "machine": platform.machine()}
+    digest.update(json.dumps(made_from, sort_keys=True).encode())
     return default_root() / "qemu" / digest.hexdigest()[:24]
 
 
