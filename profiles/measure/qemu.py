@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -187,9 +186,7 @@ def _machine(emulator: Emulator, request: Request) -> Machine:
 
 
 def _qemu_version(emulator: Emulator) -> str:
-    command = [emulator.sandbox.qemu, "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    found = re.search(r"version (\S+)", done.stdout)
+    found = re.search(r"version (\S+)", emulator.ask_qemu("--version"))
     if found is None:
         raise PlaceError(emulator.place, f"{emulator.sandbox.qemu} does not tell its version")
     return found[1]

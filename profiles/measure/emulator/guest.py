@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phoneward.spec import TensorSpec
 
 PATIENCE = 3600.0  # seconds for all inferences of one artifact
+_ANSWER = 60.0  # seconds for a question
 _READY, _DONE = "phoneward runner 1", "done"
 _COUNTS = re.compile(r"inference (\d+) strangers (\d+)((?: [a-z0-9_]+ \d+)+)")
 
@@ -71,14 +72,23 @@ class Emulator:
 
     def check_core(self) -> None:
         """Raise `PlaceError` if the QEMU that is installed does not know the core."""
-        command = [self.sandbox.qemu, "-cpu", "help"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        known = re.findall(r"^\s+([\w-]+)", done.stdout, re.MULTILINE)
+        known = re.findall(r"^\s+([\w-]+)", self.ask_qemu("-cpu", "help"), re.MULTILINE)
         wanted = self.core.qemu.partition(",")[0]
         if wanted not in known:
             raise PlaceError(
                 self.place, f"the QEMU here does not know {wanted}; it knows: {', '.join(known)}"
             )
+
+    def ask_qemu(self, *question: str) -> str:
+        """Return what QEMU prints; raises `PlaceError` if it cannot be run."""
+        command = [self.sandbox.qemu, *question]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=_ANSWER
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise PlaceError(self.place, f"QEMU cannot be run: {error}") from error
+        return done.stdout
 
     def run(self, program: Program, tensors: Mapping[str, NDArray[Any]], runs: int) -> Counted:
         """Run an artifact twice to settle, then `runs` times counted, all on the same inputs.
