@@ -116,7 +116,7 @@ def is_aarch64(path: Path) -> bool:
 
 def sources() -> tuple[Path, ...]:
     """The sources of the plugin and the runners, in order of their names."""
-    folder = Path(str(resources.files("phoneward.profiles.measure.emulator"))) / "guest"
+    folder = Path(str(resources.files("phoneward.profiles.measure.emulator"))) / "sources"
     return tuple(sorted(folder.iterdir()))
 
 
