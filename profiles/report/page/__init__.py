@@ -1,0 +1,1 @@
+"""Reports for reading: one self-contained HTML page, or Markdown, or one JSON document."""
