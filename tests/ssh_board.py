@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,11 @@ from getpass import getuser
 from pathlib import Path
 
 import pytest
+
+from phoneward import __version__
+from phoneward.bundle import Bundle
+from phoneward.profiles.measure import Setup
+from tests.conftest import STAGE, artifact, write_manifest
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -177,3 +183,30 @@ def user_of(board: Board, patch: pytest.MonkeyPatch, *, known: bool = True) -> N
     ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {home / "config"} "$@"\n')
     ssh.chmod(0o755)
     patch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+
+
+def unread_bundle(folder: Path) -> Bundle:
+    """A bundle that no engine is ever asked to read."""
+    folder.mkdir()
+    (folder / "labels.txt").write_text("thing\n")
+    (folder / "reference.npz").write_bytes(b"reference")
+    made = []
+    for name, suffix in (("tflite", ".tflite"), ("onnx", ".onnx"), ("coreml", ".mlpackage")):
+        path = folder / f"classify{suffix}"
+        path.write_bytes(name.encode() * 100)
+        made.append(artifact(path, name, STAGE))
+    write_manifest(folder, made)
+    return Bundle.open(folder)
+
+
+def acting(board: Board, script: str) -> Setup:
+    """A Python there that is real, says that all is installed, and whose worker is a script."""
+    (board.folder / "installed").write_text(
+        "installed " + json.dumps({"version": __version__, "lacks": {"litert": None}}) + "\n"
+    )
+    python = board.program(
+        "odd",
+        f'case "$*" in *why_not*) cat {board.folder / "installed"}; exit 0;; '
+        f'*board.worker\\ *) {script}; exit $?;; esac\nexec {sys.executable} "$@"',
+    )
+    return Setup(python=str(python), bootstrap=False)
