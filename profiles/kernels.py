@@ -28,7 +28,8 @@ KernelKind = Literal[
     "gather",
     "other",  # known, but priced by traffic alone
 ]
-Count = Annotated[int, Field(ge=0)]
+# what every reader of JSON keeps exactly
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Shape = tuple[Count, ...]
 
 

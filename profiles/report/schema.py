@@ -20,11 +20,13 @@ def _has_a_zone(moment: datetime) -> datetime:
     return moment
 
 
+# the largest number that every reader of JSON keeps exactly; in nanoseconds, 104 days
+_MOST = 2**53 - 1
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-Nanoseconds = Annotated[FiniteFloat, Field(ge=0)]
-Milliseconds = Annotated[FiniteFloat, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Positive = Annotated[int, Field(gt=0, le=_MOST)]
+Nanoseconds = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
+Milliseconds = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
 Moment = Annotated[datetime, AfterValidator(_has_a_zone)]
 # tools print means with six digits
 _ROUNDING = 1e-5

@@ -28,7 +28,7 @@ def to_json(reports: Sequence[LatencyReport]) -> str:
             }
             for one in met(entries)
         ],
-        "reports": [report.model_dump(mode="json") for report in reports],
+        "reports": [json.loads(report.model_dump_json()) for report in reports],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 

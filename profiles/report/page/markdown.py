@@ -19,7 +19,7 @@ from phoneward.profiles.report.schema import LatencyReport
 
 _MOST_OPS = 12
 # what Markdown, or the HTML in it, would take for more than text
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
 _TIMES = ("p90", "p99", "cold load", "warm load", "first", "peak memory")
 
 
