@@ -137,6 +137,13 @@ def test_a_core_that_this_qemu_lacks_is_answered_with_those_it_has(
 
 
 @needs_emulator
+def test_a_qemu_that_is_none(cache: Path) -> None:
+    broken = replace(emulator("cortex-a76").sandbox, qemu="/bin/false")
+    with pytest.raises(PlaceError, match="QEMU cannot be run"):
+        emulator("cortex-a76", broken).check_core()
+
+
+@needs_emulator
 def test_a_damaged_sandbox_is_noticed_and_not_run(bundle: Bundle, cache: Path) -> None:
     sandbox = copied_sandbox(cache)
     with sandbox.plugin.open("ab") as stream:

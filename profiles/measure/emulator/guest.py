@@ -80,14 +80,16 @@ class Emulator:
             )
 
     def ask_qemu(self, *question: str) -> str:
-        """Return what QEMU prints; raises `PlaceError` if it cannot be run."""
+        """Return what QEMU prints; raises `PlaceError` if that is nothing or it cannot be run."""
         command = [self.sandbox.qemu, *question]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=_ANSWER
+                command, capture_output=True, text=True, check=False, timeout=_ANSWER
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise PlaceError(self.place, f"QEMU cannot be run: {error}") from error
+        if not done.stdout:  # its exit code is 1 for some questions
+            raise PlaceError(self.place, f"QEMU cannot be run: {done.stderr.strip()[:500]}")
         return done.stdout
 
     def run(self, program: Program, tensors: Mapping[str, NDArray[Any]], runs: int) -> Counted:
