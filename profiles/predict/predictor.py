@@ -9,6 +9,7 @@ import numpy as np
 
 from phoneward.errors import PredictionError, TooMuchUnpriced
 from phoneward.profiles.predict.basis import basis_of
+from phoneward.profiles.predict.cliffs import cliffs, where, with_cliffs
 from phoneward.profiles.predict.covariance import Points
 from phoneward.profiles.predict.features import (
     COLUMNS,
@@ -82,7 +83,7 @@ def predict_stages(
         for stage, log_ms in zip(stages, mean, strict=True)
         for share in _breakdown(stage, group, parameters.prior.physics, float(np.exp(log_ms)))
     ]
-    return Predicted(
+    predicted = Predicted(
         latency_ms=latency,
         interval_ms=interval,
         level=LEVEL,
@@ -90,6 +91,8 @@ def predict_stages(
         breakdown=tuple(breakdown),
         unpriced=tuple(unpriced),
     )
+    asked = str(target.precision) if target.precision else None
+    return with_cliffs(predicted, cliffs(stages, where(group, target.device, asked)))
 
 
 def _points(stages: Sequence[StageKernels], group: Group) -> Points:
