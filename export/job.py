@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from phoneward.bundle import Stage
+    from phoneward.profiles.kernels import StageKernels
 
 REFERENCE = "reference.npz"
 LABELS = "labels.txt"
@@ -58,6 +59,7 @@ class Job:
     folder: Path
     options: Options
     _modules: dict[str, nn.Module] = field(default_factory=dict)
+    _kernels: dict[tuple[str, tuple[str, ...]], StageKernels] = field(default_factory=dict)
     _labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class Job:
         self.cache = Cache(default_root()) if self.options.use_cache else None
         (self.folder / "artifacts").mkdir()
         (self.folder / "logs").mkdir()
+        (self.folder / "kernels").mkdir()
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Build the model, or return it."""
@@ -106,7 +109,7 @@ class Job:
             return artifact.model_copy(update={"parity": parity})
         artifact = self._made(stage, recipe, rewrites)
         if self.cache is not None and artifact.parity.status is not ParityStatus.FAILED:
-            files = (artifact.path, f"logs/{stage.name}-{recipe}.log")
+            files = (artifact.path, _log(stage, recipe), _kernels(stage, recipe))
             self.cache.put(key, self.folder, files, artifact.model_dump(mode="json"))
         return artifact
 
@@ -121,7 +124,7 @@ class Job:
 
     def _convert(self, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]) -> Artifact:
         path = f"artifacts/{stage.name}-{recipe.precision}{BACKENDS.get(recipe.format).suffix}"
-        log = f"logs/{stage.name}-{recipe}.log"
+        log, kernels = _log(stage, recipe), _kernels(stage, recipe)
         lowered, applied = self._lower(stage, recipe, rewrites)
         artifact = Artifact(
             stage=stage.name,
@@ -139,6 +142,8 @@ class Job:
             keep_fp32=self._kept(path, lowered),
             log=log,
             log_sha256=sha256_of(self.folder / log),
+            kernels=kernels,
+            kernels_sha256=sha256_of(self.folder / kernels),
         )
         artifact = artifact.model_copy(update={"parity": self._parity(artifact)})
         # anew: the parity run wrote to the log too
@@ -189,11 +194,12 @@ class Job:
 
         backend = BACKENDS.get(recipe.format)
         module = copy.deepcopy(self.modules()[stage.name])
-        log = self.folder / "logs" / f"{stage.name}-{recipe}.log"
+        log = self.folder / _log(stage, recipe)
         out = self.folder / "artifacts" / f"{stage.name}-{recipe.precision}{backend.suffix}"
         try:
             with noise_to(log):
                 places = apply_all(module, rewrites)
+                self._write_kernels(module, stage, recipe, rewrites)
                 lowered = backend.lower(Graph(module, stage, self._about()), recipe, out)
             return lowered, tuple(name for name in rewrites if places.get(name))
         except PhonewardError:
@@ -203,6 +209,20 @@ class Job:
                 raise
             kept = _keep(log, f"{self.card.name}-{log.name}")
             raise ConversionError(recipe.format, _first_line(error), kept) from error
+
+    def _write_kernels(
+        self, module: nn.Module, stage: Stage, recipe: Recipe, rewrites: tuple[str, ...]
+    ) -> None:
+        """Put the work of a rewritten module into the folder; formats may share a program."""
+        from phoneward.export.backends.trace import example_inputs
+        from phoneward.export.kernels.names import kernels_of_module
+
+        program = (stage.name, rewrites)
+        if program not in self._kernels:
+            inputs = example_inputs(stage)
+            self._kernels[program] = kernels_of_module(module, inputs, stage.name)
+        text = self._kernels[program].model_dump_json(exclude_defaults=True) + "\n"
+        (self.folder / _kernels(stage, recipe)).write_text(text, encoding="utf-8")
 
     def _about(self) -> About:
         weights = self.weights.record
@@ -222,6 +242,14 @@ class Job:
                 self.reference(),
                 threads=self.options.threads,
             )
+
+
+def _log(stage: Stage, recipe: Recipe) -> str:
+    return f"logs/{stage.name}-{recipe}.log"
+
+
+def _kernels(stage: Stage, recipe: Recipe) -> str:
+    return f"kernels/{stage.name}-{recipe}.json"
 
 
 def _keep(log: Path, name: str) -> Path | None:

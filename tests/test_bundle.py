@@ -44,6 +44,8 @@ def artifact(folder: Path, path: str = "artifacts/a.bin") -> Artifact:
         parity=Parity(status=ParityStatus.NOT_EXECUTED),
         log="logs/a.log",
         log_sha256=sha256_of(folder / "logs/a.log"),
+        kernels="kernels/a.json",
+        kernels_sha256=sha256_of(folder / "kernels/a.json"),
     )
 
 
@@ -57,6 +59,8 @@ def bundle(tmp_path: Path) -> Bundle:
     (folder / "labels.txt").write_bytes(b"one\ntwo\n")
     (folder / "logs").mkdir()
     (folder / "logs" / "a.log").write_bytes(b"log")
+    (folder / "kernels").mkdir()
+    (folder / "kernels" / "a.json").write_bytes(b"kernels")
     manifest = Manifest(
         model="m",
         family="f",
@@ -116,6 +120,7 @@ def test_round_trip_keeps_every_field(bundle: Bundle) -> None:
         "reference.npz",
         "labels.txt",
         "logs/a.log",
+        "kernels/a.json",
     ],
 )
 def test_a_changed_byte_is_found_and_named(bundle: Bundle, path: str) -> None:
@@ -143,7 +148,7 @@ OUTSIDE = ["/etc/passwd", "../outside", "a/../../b", "a\\b", "C:/b", "", ".", "a
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-@pytest.mark.parametrize("field", ["path", "log", "labels", "reference"])
+@pytest.mark.parametrize("field", ["path", "log", "kernels", "labels", "reference"])
 def test_paths_cannot_leave_the_bundle(bundle: Bundle, field: str, path: str) -> None:
     record = json.loads((bundle.path / MANIFEST).read_text())
     holder = record if field in record else record["artifacts"][0]
@@ -154,7 +159,9 @@ def test_paths_cannot_leave_the_bundle(bundle: Bundle, field: str, path: str) ->
         Bundle.open(bundle.path)
 
 
-@pytest.mark.parametrize("field", ["log", "log_sha256", "labels", "labels_sha256"])
+@pytest.mark.parametrize(
+    "field", ["log", "log_sha256", "kernels", "kernels_sha256", "labels", "labels_sha256"]
+)
 def test_a_file_cannot_be_named_without_its_checksum(bundle: Bundle, field: str) -> None:
     record = json.loads((bundle.path / MANIFEST).read_text())
     holder = record if field in record else record["artifacts"][0]

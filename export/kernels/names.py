@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,22 +64,34 @@ def kernels_of_card(card: ModelCard, recipe: Recipe | None, *, use_cache: bool =
 
     Weights make no difference, so random ones are used.
     """
+    names = [stage.name for stage in card.stages]
+    return tuple(kernels_of_stage(card, name, recipe, use_cache=use_cache) for name in names)
+
+
+def kernels_of_stage(
+    card: ModelCard, stage: str, recipe: Recipe | None, *, use_cache: bool = True
+) -> StageKernels:
+    """Return the kernels of one stage of a zoo model, as `kernels_of_card` does of all."""
     rewrites = find(card.name)[1].rewrites(card, recipe) if recipe else ()
-    identity = {"card": card, "rewrites": rewrites, "tools": versions(_TOOLS)}
-    return _kept(identity, lambda: _of_card(card, rewrites), use_cache=use_cache)
+    identity = {"card": card, "stage": stage, "rewrites": rewrites, "tools": versions(_TOOLS)}
+    return _kept(identity, lambda: (_of_card(card, stage, rewrites),), use_cache=use_cache)[0]
 
 
-def _of_card(card: ModelCard, rewrites: Sequence[str]) -> Stages:
+def _of_card(card: ModelCard, name: str, rewrites: Sequence[str]) -> StageKernels:
     from phoneward.export.backends.trace import example_inputs
     from phoneward.export.rewrites import apply_all
 
+    stage = next(stage for stage in card.stages if stage.name == name)
+    # stages share parts, and rewrites change what they are applied to
+    module = copy.deepcopy(_modules(card)[name])
+    apply_all(module, rewrites)
+    return kernels_of_module(module, example_inputs(stage), name)
+
+
+@lru_cache(maxsize=1)
+def _modules(card: ModelCard) -> Mapping[str, nn.Module]:
     FAMILIES.require(card.family)
-    modules = find(card.name)[1].build(card, None)
-    stages = []
-    for stage in card.stages:
-        apply_all(modules[stage.name], rewrites)
-        stages.append(kernels_of_module(modules[stage.name], example_inputs(stage), stage.name))
-    return tuple(stages)
+    return find(card.name)[1].build(card, None)
 
 
 def kernels_of_module(module: nn.Module, inputs: Sequence[Tensor], stage: str) -> StageKernels:

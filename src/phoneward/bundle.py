@@ -111,7 +111,10 @@ class KeptInFloat(Spec):
 
 
 class Artifact(Spec):
-    """One file (or package folder) for one (stage, format, precision)."""
+    """One file (or package folder) for one (stage, format, precision).
+
+    `kernels` names the file with the work of the program it was made from, where there is one.
+    """
 
     stage: str
     format: str
@@ -128,11 +131,15 @@ class Artifact(Spec):
     keep_fp32: KeptInFloat | None = None
     log: RelativePath | None = None
     log_sha256: Sha256 | None = None
+    kernels: RelativePath | None = None
+    kernels_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
-    def _log_has_a_checksum(self) -> Artifact:
+    def _files_have_checksums(self) -> Artifact:
         if (self.log is None) != (self.log_sha256 is None):
             raise ValueError("log and log_sha256 go together")
+        if (self.kernels is None) != (self.kernels_sha256 is None):
+            raise ValueError("kernels and kernels_sha256 go together")
         return self
 
 
@@ -214,10 +221,14 @@ class Manifest(Spec):
         return self
 
     def checksums(self) -> tuple[tuple[str, str], ...]:
-        """Every (path, SHA-256) the manifest states: artifacts, their logs, labels, reference."""
+        """Every (path, SHA-256) the manifest states.
+
+        Those are artifacts, their logs and kernels, labels and reference.
+        """
         stated = [
             *((artifact.path, artifact.sha256) for artifact in self.artifacts),
             *((artifact.log, artifact.log_sha256) for artifact in self.artifacts),
+            *((artifact.kernels, artifact.kernels_sha256) for artifact in self.artifacts),
             (self.labels, self.labels_sha256),
             (self.reference, self.reference_sha256),
         ]
