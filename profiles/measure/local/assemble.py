@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phoneward.profiles.bundle_kernels import kernels_in
 from phoneward.profiles.measure.local.facts import engine_version
 from phoneward.profiles.measure.local.interval import next_median
 from phoneward.profiles.report.schema import Measured, Memory, OpTime, StageReport
@@ -61,6 +62,8 @@ def stage_report(request: Request, subject: Subject, result: Measured) -> StageR
         artifact_bytes=artifact.bytes,
         parity=artifact.parity,
         delegation=artifact.delegation,
+        # bundles of older versions carry none
+        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
         result=result,
     )
 

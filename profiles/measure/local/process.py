@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,13 +25,11 @@ _LONGEST_S = 3600.0
 _LONGEST_LINE = 300
 
 
-def run_worker(
-    job: Spec, answer: type[A], scratch: Path, what: str, env: Mapping[str, str] | None = None
-) -> A:
+def run_worker(job: Spec, answer: type[A], scratch: Path, what: str) -> A:
     """Do `job` in a process of its own and return its answer.
 
-    `scratch` is a folder for files; `what` names the job in errors. The worker ends when this
-    process does, however that ends.
+    `scratch` is a folder for files, the engine's own too; `what` names the job in errors. The
+    worker ends when this process does, however that ends.
 
     Raises:
         PlaceError: the worker reported an error, ended without an answer, or took an hour.
@@ -41,7 +39,7 @@ def run_worker(
     try:
         job_file.write_text(job.model_dump_json(), encoding="utf-8")
         answer_file.unlink(missing_ok=True)
-        code = _waited_for([str(job_file), str(answer_file)], log, env)
+        code = _waited_for([str(job_file), str(answer_file)], log)
         text = answer_file.read_text(encoding="utf-8") if answer_file.exists() else ""
     except OSError as error:
         raise PlaceError("host", f"{what}: {error.strerror or error} in {scratch}") from error
@@ -52,8 +50,10 @@ def run_worker(
     return answer.model_validate_json(text)
 
 
-def _waited_for(files: list[str], log: Path, env: Mapping[str, str] | None) -> int:
+def _waited_for(files: list[str], log: Path) -> int:
     command = [sys.executable, "-m", WORKER, *files]
+    # engines leave files in the folder for temporary ones: ONNX Runtime 1.32 does
+    env = {**os.environ, "TMPDIR": str(log.parent)}
     # standard input is the worker's lifeline: it ends when the other end closes
     with (
         log.open("wb") as sink,
