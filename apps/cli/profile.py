@@ -134,7 +134,7 @@ def command(
 
         def progress(step: str) -> None:
             nonlocal steps
-            bar(step, steps, 0)
+            bar(step, steps, steps + 1)
             steps += 1
 
         report = PLACES.get(place)(address, request, progress)
