@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from phoneward.bundle import RelativePath, Sha256, sha256_of
 from phoneward.cache_root import default_root
@@ -40,7 +40,7 @@ class Record(Spec):
         tools: versions of what it was made from.
     """
 
-    schema_version: Annotated[int, Field(ge=1, le=1)] = 1
+    schema_version: Literal[1] = 1
     files: dict[RelativePath, Sha256]
     tools: dict[str, str]
 
@@ -117,7 +117,7 @@ def is_aarch64(path: Path) -> bool:
 def sources() -> tuple[Path, ...]:
     """The sources of the plugin and the runners, in order of their names."""
     folder = Path(str(resources.files("phoneward.profiles.measure.emulator"))) / "sources"
-    return tuple(sorted(folder.iterdir()))
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix in {".c", ".cpp", ".h"}))
 
 
 @cache
