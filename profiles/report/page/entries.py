@@ -181,8 +181,8 @@ def memory_rows(entries: Iterable[Entry]) -> list[tuple[Entry, float, float, str
     rows = []
     for entry, memory in known:
         before = memory.before_bytes or 0
-        text = f"{megabytes(memory.peak_bytes)} ({memory.source})"
+        text = memory.source
         if memory.before_bytes is not None:
-            text = f"{megabytes(memory.peak_bytes)}, {megabytes(before)} of it before loading"
+            text = f"{megabytes(before)} before loading"
         rows.append((entry, 100 * memory.peak_bytes / most, 100 * before / most, text))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phoneward.bundle import Delegation, Parity
+from phoneward.profiles.report.schema import Emulated
 
 
 def ms(nanoseconds: float | None) -> str:
@@ -58,3 +59,12 @@ def fallback(delegation: Delegation | None) -> str:
         return ""
     ops = ", ".join(f"{times} {name}" for name, times in sorted(delegation.fallback.items()))
     return ops or "none"
+
+
+def classes(emulated: Emulated) -> str:
+    """The classes of instructions as shares, the largest first, without those that round to 0."""
+    shares = {name: times / emulated.instructions for name, times in emulated.by_class.items()}
+    ordered = sorted(shares.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(
+        f"{name}\u00a0{100 * part:.1f}\u00a0%" for name, part in ordered if part >= 5e-4
+    )

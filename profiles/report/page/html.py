@@ -19,6 +19,7 @@ _FILTERS = (
     formats.ms,
     formats.megabytes,
     formats.count,
+    formats.classes,
     formats.share,
     formats.worst_error,
     formats.least_snr,
