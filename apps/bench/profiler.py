@@ -73,8 +73,8 @@ def cost_of(run: Callable[[], object], pairs: int) -> Cost:
         logs.append(np.log(spent[_profiled] / spent[_bare]))
     draws = np.random.default_rng(0).choice(logs, (_RESAMPLES, pairs))
     low, high = np.percentile(np.median(draws, axis=1), _LEVEL)
-    shares = np.expm1([float(np.median(logs)), low, high])
-    return Cost(*(float(share) for share in shares), pairs)
+    share, low, high = (float(np.expm1(value)) for value in (np.median(logs), low, high))
+    return Cost(share, low, high, pairs)
 
 
 def _bare(run: Callable[[], object], runs: int) -> int:
