@@ -194,7 +194,14 @@ def test_a_board_gone_in_the_middle_leaves_no_report(
     assert not (tmp_path / "report.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.matrix),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.matrix),
+    ],
+)
 def test_an_interrupted_command_leaves_nothing_anywhere(
     board: Board, unread: Bundle, tmp_path: Path, number: int
 ) -> None:
