@@ -136,12 +136,19 @@ def test_a_factor_is_counted_everywhere_and_said() -> None:
     assert changed.latency_ms == pytest.approx(2 * rule.factor)
     assert changed.interval_ms == pytest.approx((rule.factor, 4 * rule.factor))
     assert sum(share.latency_ms for share in changed.breakdown) == pytest.approx(changed.latency_ms)
-    assert changed.cliffs == ("one", rule.sentence)
-    assert "counted: x13.2" in rule.sentence
+    assert changed.cliffs == ("one", rule.sentence())
+    assert "counted: x13.2" in rule.sentence()
 
 
 def test_a_warning_changes_no_figure() -> None:
     rule = next(rule for rule in rules() if not rule.factor)
     changed = with_cliffs(prediction(), [rule])
-    assert changed == prediction().model_copy(update={"cliffs": ("one", rule.sentence)})
+    assert changed == prediction().model_copy(update={"cliffs": ("one", rule.sentence())})
     assert with_cliffs(prediction(), []) == prediction()
+
+
+def test_own_measurements_have_a_factor_in_already() -> None:
+    (rule,) = (rule for rule in rules() if rule.factor)
+    changed = with_cliffs(prediction(), [rule], counted=False)
+    assert changed.latency_ms == prediction().latency_ms
+    assert "counted" not in changed.cliffs[-1]

@@ -14,6 +14,7 @@ import typer
 
 from phoneward import __version__
 from phoneward.apps.cli import (
+    calibrate,
     compare,
     demo,
     devices,
@@ -21,6 +22,7 @@ from phoneward.apps.cli import (
     export,
     lint,
     models,
+    predict,
     profile,
     report,
     run,
@@ -51,6 +53,8 @@ VERBS = {
     "run": run,
     "track": track,
     "profile": profile,
+    "predict": predict,
+    "calibrate": calibrate,
     "compare": compare,
     "report": report,
     "models": models,

@@ -70,10 +70,9 @@ class Rule(Spec):
     factor: Annotated[float, Field(gt=1)] | None = None
     evidence: Annotated[tuple[_Text, ...], Field(min_length=1)]
 
-    @property
-    def sentence(self) -> str:
-        """What a prediction says of it."""
-        applied = f" (counted: x{self.factor:g})" if self.factor else ""
+    def sentence(self, *, counted: bool = True) -> str:
+        """Return what a prediction says of it."""
+        applied = f" (counted: x{self.factor:g})" if self.factor and counted else ""
         return f"{self.says}{applied} [{self.name}]"
 
 
@@ -116,13 +115,19 @@ def cliffs(stages: Sequence[StageKernels], asked: Where) -> tuple[Rule, ...]:
     )
 
 
-def with_cliffs(predicted: Predicted, found: Sequence[Rule]) -> Predicted:
-    """Return a prediction with its cliffs in words, and their factors counted in."""
+def with_cliffs(predicted: Predicted, found: Sequence[Rule], *, counted: bool = True) -> Predicted:
+    """Return a prediction with its cliffs in words.
+
+    Args:
+        predicted: the prediction.
+        found: the rules that hold.
+        counted: multiply by their factors; not where own measurements have them in already.
+    """
     if not found:
         return predicted
     factor = 1.0
     for rule in found:
-        factor *= rule.factor or 1.0
+        factor *= rule.factor or 1.0 if counted else 1.0
     low, high = predicted.interval_ms
     breakdown = tuple(
         share.model_copy(update={"latency_ms": share.latency_ms * factor})
@@ -132,7 +137,7 @@ def with_cliffs(predicted: Predicted, found: Sequence[Rule]) -> Predicted:
         "latency_ms": predicted.latency_ms * factor,
         "interval_ms": (low * factor, high * factor),
         "breakdown": breakdown,
-        "cliffs": (*predicted.cliffs, *(rule.sentence for rule in found)),
+        "cliffs": (*predicted.cliffs, *(rule.sentence(counted=counted) for rule in found)),
     }
     return Predicted.model_validate({**dict(predicted), **changes})
 

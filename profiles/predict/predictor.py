@@ -92,7 +92,8 @@ def predict_stages(
         unpriced=tuple(unpriced),
     )
     asked = str(target.precision) if target.precision else None
-    return with_cliffs(predicted, cliffs(stages, where(group, target.device, asked)))
+    found = cliffs(stages, where(group, target.device, asked))
+    return with_cliffs(predicted, found, counted=calibration is None)
 
 
 def _points(stages: Sequence[StageKernels], group: Group) -> Points:
