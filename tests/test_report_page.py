@@ -215,6 +215,21 @@ def test_a_prediction_is_judged_on_its_own_device_only() -> None:
     assert far[0]["inside"] is False
 
 
+def test_a_prediction_that_tells_no_precision_meets_the_measurement() -> None:
+    predicted = reports.predicted_report(20.0)
+    stage = predicted.stages[0].model_copy(update={"precision": None})
+    bare = predicted.model_copy(update={"stages": (stage,)})
+    assert len(json.loads(to_json([reports.report(), bare]))["predictions"]) == 1
+
+
+def test_stages_of_two_models_are_kept_apart() -> None:
+    one = reports.report()
+    other = one.model_copy(update={"subject": one.subject.model_copy(update={"model": "other"})})
+    text = Page(to_html([one, other])).text
+    assert "other: encode" in text
+    assert "efficienttam_ti_512x512: encode" in text
+
+
 def test_json_holds_the_reports_as_they_were(full: list[LatencyReport]) -> None:
     document = json.loads(to_json(full))
     again = [LatencyReport.model_validate_json(json.dumps(one)) for one in document["reports"]]

@@ -51,11 +51,10 @@ class Comparison:
 def compare(before: LatencyReport, after: LatencyReport) -> Comparison:
     """Compare two reports, the older one first."""
     old, new = list(stages_of(before)), list(stages_of(after))
-    # what a report says by its provenance alone (a prediction has no engine) is paired loosely
-    keys = _key if before.provenance == after.provenance else _loose_key
+    alike = _alike if before.provenance == after.provenance else _loosely_alike
     pairs, only_before = [], []
     for stage in old:
-        found = next((other for other in new if keys(other) == keys(stage)), None)
+        found = next((other for other in new if alike(stage, other)), None)
         if found is None:
             only_before.append(stage)
             continue
@@ -84,8 +83,14 @@ def _key(stage: StageReport) -> tuple[object, ...]:
     return (stage.stage, stage.format, stage.precision, stage.engine, stage.threads)
 
 
-def _loose_key(stage: StageReport) -> tuple[object, ...]:
-    return (stage.stage, stage.precision)
+def _alike(one: StageReport, other: StageReport) -> bool:
+    return _key(one) == _key(other)
+
+
+def _loosely_alike(one: StageReport, other: StageReport) -> bool:
+    """Of different provenance: a prediction names no engine, and may not tell its precision."""
+    precisions = {one.precision, other.precision} - {None}
+    return one.stage == other.stage and len(precisions) < 2
 
 
 def _figures(old: StageReport, new: StageReport) -> tuple[Figure, ...]:

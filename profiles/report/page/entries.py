@@ -133,7 +133,8 @@ def entries_of(reports: Iterable[LatencyReport]) -> tuple[Entry, ...]:
 
 
 def bars_of(entries: Sequence[Entry]) -> dict[str, list[Bar]]:
-    """Return the bars of all entries that have a time, by stage."""
+    """Return the bars of all entries that have a time, by stage (and model, of several)."""
+    several = len({entry.report.subject.model for entry in entries}) > 1
     timed = [entry for entry in entries if entry.emulated is None]
     times = {entry.name: _times(entry) for entry in timed}
     longest = max((time for values in times.values() for time in values), default=0.0) or 1.0
@@ -141,7 +142,8 @@ def bars_of(entries: Sequence[Entry]) -> dict[str, list[Bar]]:
     for entry in timed:
         middle, start, end, *tick = (100 * time / longest for time in times[entry.name])
         bar = Bar(entry, middle, start, end, tick[0] if tick else None)
-        groups.setdefault(entry.stage.stage, []).append(bar)
+        model = f"{entry.report.subject.model}: " if several else ""
+        groups.setdefault(model + entry.stage.stage, []).append(bar)
     return groups
 
 

@@ -71,7 +71,9 @@ def _same(one: Entry, other: Entry) -> bool:
     return (
         one.report.subject.model == other.report.subject.model
         and one.stage.stage == other.stage.stage
-        and one.stage.precision == other.stage.precision
+        # a prediction may not tell its precision
+        and (one.stage.precision or other.stage.precision)
+        == (other.stage.precision or one.stage.precision)
     )
 
 
