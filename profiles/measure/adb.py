@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from phoneward import __version__
 from phoneward.errors import PlaceError
 from phoneward.names import Provenance
+from phoneward.profiles.bundle_kernels import kernels_in
 from phoneward.profiles.measure.android.benchmark_model import BenchmarkModel
 from phoneward.profiles.measure.android.client import Folder, find_phone, folder_on, how_it_ended
 from phoneward.profiles.measure.android.executor_runner import ExecutorRunner
@@ -137,5 +138,6 @@ def _stage(
         artifact_bytes=artifact.bytes,
         parity=artifact.parity,
         delegation=artifact.delegation,
+        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
         result=measured,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from phoneward import __version__
 from phoneward.errors import EngineError, PlaceError, PlaceUnreachable
 from phoneward.names import Provenance
+from phoneward.profiles.bundle_kernels import kernels_in
 from phoneward.profiles.measure.subset import wanted_artifacts
 from phoneward.profiles.report.schema import LatencyReport, Machine, Measured, StageReport, Subject
 from phoneward.runtime.artifacts import check_unchanged
@@ -42,6 +43,8 @@ def profile(address: str, request: Request, progress: Callable[[str], None]) -> 
     place = f"ios:{address}" if address else "ios"
     if sys.platform != "darwin":
         raise PlaceError(place, f"needs macOS with Xcode; this is {sys.platform}")
+    if request.sustained_s or request.frames:
+        raise PlaceError(place, "neither a sustained run nor tracking end to end is offered there")
     ENGINES.require("coreml")
     chosen = wanted_artifacts(request, {"coreml"}, place)
     team = os.environ.get(TEAM)
@@ -101,12 +104,12 @@ def assemble(
         ),
         machine=Machine(name=device.name, device=request.device, os=f"iOS {device.os}"),
         tools={"coremltools": _version()},
-        stages=tuple(_stage(artifact, timings) for artifact, timings in timed),
+        stages=tuple(_stage(request, artifact, timings) for artifact, timings in timed),
         warnings=("the system may keep a compiled package: the first load may be no cold one",),
     )
 
 
-def _stage(artifact: Artifact, timings: Timings) -> StageReport:
+def _stage(request: Request, artifact: Artifact, timings: Timings) -> StageReport:
     first, *rest = timings.predict_ns
     return StageReport(
         stage=artifact.stage,
@@ -117,6 +120,7 @@ def _stage(artifact: Artifact, timings: Timings) -> StageReport:
         artifact_bytes=artifact.bytes,
         parity=artifact.parity,
         delegation=artifact.delegation,
+        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
         result=Measured(
             samples_ns=tuple(rest[_WARMUP_RUNS:]),
             first_ns=first,
