@@ -5,8 +5,8 @@
  * argument `out`: `inference 61726622 strangers 0 fmla 210 sdot 33127424 ...`. `strangers` are the
  * instructions that other threads ran meanwhile: the counts are only exact if there are none.
  *
- * The interface is QEMU's plugin interface, version 1 (QEMU 6.0 to 8.2), declared here because
- * no distribution packages its header.
+ * The interface is QEMU's plugin interface, version 1 (QEMU 7.2 has it), declared here because
+ * Debian packages no header of it.
  */
 #include <inttypes.h>
 #include <signal.h>
