@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from phoneward.apps.cli.artifacts import (
     artifact_json,
@@ -18,116 +16,93 @@ from phoneward.apps.cli.artifacts import (
     print_kept,
     show_failure,
 )
+from phoneward.apps.cli.export_options import (
+    AnyVariantOption,
+    DeviceOption,
+    DryRunOption,
+    ForceOption,
+    FormatOption,
+    KeepOption,
+    ModelArgument,
+    NoCacheOption,
+    OutputOption,
+    PointersOption,
+    PooledOption,
+    PrecisionOption,
+    SlotsOption,
+    TargetOption,
+    WeightsOption,
+)
 from phoneward.apps.cli.lint import print_counts
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.names import Precision
+from phoneward.apps.cli.targets import decision_json, print_decision, show_infeasible
+from phoneward.errors import InvalidSpec
 from phoneward.quiet import noise_to
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phoneward.bundle import Bundle
     from phoneward.export.request import ExportRequest
+    from phoneward.export.target.search import Decision, Wanted
 
 EXAMPLE = (
     "Example: phoneward export efficientnet_lite0 --device iphone-15-pro --device pixel-8 -o lite0"
 )
 
 
-def _models(incomplete: str) -> list[str]:
-    from phoneward.export.models import cards
-
-    return [name for name in cards() if name.startswith(incomplete)]
-
-
-def _devices(incomplete: str) -> list[str]:
-    from phoneward.profiles.device import device_names
-
-    return [name for name in device_names() if name.startswith(incomplete)]
-
-
-def _formats(incomplete: str) -> list[str]:
-    from phoneward.export.backends import BACKENDS
-
-    return [name for name in BACKENDS if name.startswith(incomplete)]
-
-
 def command(
-    model: Annotated[
-        str, typer.Argument(help="A name from `phoneward models`.", autocompletion=_models)
-    ],
-    device: Annotated[
-        list[str] | None,
-        typer.Option(help="A name from `phoneward devices`; repeatable.", autocompletion=_devices),
-    ] = None,
-    format_name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="Only this format (coreml, executorch, tflite, onnx); repeatable.",
-            autocompletion=_formats,
-        ),
-    ] = None,
-    precision: Annotated[
-        list[Precision] | None, typer.Option(help="Only this precision; repeatable.")
-    ] = None,
-    keep_fp32: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Keep this in fp32 in a Core ML fp16 package: an op by name, a module by path, or "
-            "auto: what it does not agree with PyTorch without; repeatable.",
-        ),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="pretrained, random, or a .safetensors or .pt file.")
-    ] = "pretrained",
-    memory_slots: Annotated[
-        int | None,
-        typer.Option(
-            help="Frames in the memory bank of a model that tracks, 1 to 16 [default: 7]. At most "
-            "6 are recent ones: more than 7 slots serve several prompted frames.",
-        ),
-    ] = None,
-    pooled_memory: Annotated[
-        bool, typer.Option("--pooled-memory", help="Average the memory bank's keys 2 x 2.")
-    ] = False,
-    object_pointers: Annotated[
-        bool,
-        typer.Option(
-            "--object-pointers/--no-object-pointers",
-            help="Let frames read the object pointers of earlier ones.",
-        ),
-    ] = True,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The bundle's folder [default: MODEL].")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Check names, weights, packages and output; print the plan."
-        ),
-    ] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Convert anew even if nothing has changed.")
-    ] = False,
+    model: ModelArgument,
+    device: DeviceOption = None,
+    format_name: FormatOption = None,
+    precision: PrecisionOption = None,
+    keep_fp32: KeepOption = None,
+    weights: WeightsOption = "pretrained",
+    memory_slots: SlotsOption = None,
+    pooled_memory: PooledOption = None,
+    object_pointers: PointersOption = None,
+    target_ms: TargetOption = None,
+    any_variant: AnyVariantOption = False,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    no_cache: NoCacheOption = False,
     json_output: JsonFlag = False,
 ) -> int:
     """Export a model, prove every artifact against PyTorch, and write a bundle.
 
     Artifacts of a model that tracks must also follow a clip together as PyTorch does. Exit code 0:
     all artifacts that this machine can execute agree with PyTorch. 1: one does not, and no bundle
-    is written. 2: bad input, or interrupted.
+    is written. 2: bad input, or interrupted. 3: nothing that is allowed meets `--target-ms`.
     """
-    from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
     from phoneward.export.request import keep_in_float, make_request
+    from phoneward.export.target.order import Fixed
+    from phoneward.export.target.search import Infeasible, Wanted
 
-    knobs = Knobs(memory_slots, pooled_memory, object_pointers)
-    request = make_request(model, weights, device or (), format_name or (), precision or (), knobs)
+    fixed = Fixed(memory_slots, pooled_memory, object_pointers)
+    named = tuple(format_name or ()), tuple(precision or ())
+    decision = None
+    if target_ms is not None:
+        sole = _sole_device(device or ())
+        try:
+            decision = _choose(
+                Wanted(model, sole, target_ms, weights, *named, fixed, any_variant),
+                json_output=json_output,
+            )
+        except Infeasible as missed:
+            show_infeasible(missed, json_output=json_output)
+            return missed.exit_code
+        request = decision.request()
+    elif any_variant:
+        raise InvalidSpec("--any-variant chooses for a latency target: give --target-ms")
+    else:
+        request = make_request(model, weights, device or (), *named, fixed.knobs())
     request = keep_in_float(request, keep_fp32 or ())
-    destination = output or Path(model)
+    destination = output or Path(request.model.name)
     options = Options(force=force, use_cache=not no_cache)
     if dry_run:
-        _plan(request, destination, options.force, json_output=json_output)
+        _plan(request, destination, options.force, decision, json_output=json_output)
         return 0
     try:
         with progress_bar(quiet=json_output) as progress:
@@ -135,14 +110,34 @@ def command(
     except GateFailed as failure:
         show_failure(failure.artifacts, str(failure), json_output=json_output, clips=failure.clips)
         return failure.exit_code
-    _show(bundle, destination, json_output=json_output)
+    _show(bundle, destination, decision, json_output=json_output)
     if not json_output:
         print_counts(bundle, use_cache=options.use_cache)
         _show_next(bundle, destination)
     return 0
 
 
-def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
+def _sole_device(devices: Sequence[str]) -> str:
+    if len(devices) != 1:
+        raise InvalidSpec("a latency target is one device's: give --device once with --target-ms")
+    return devices[0]
+
+
+def _choose(wanted: Wanted, *, json_output: bool) -> Decision:
+    from phoneward.export.target.search import choose
+    from phoneward.profiles.predict.predictor import predict_stages
+
+    with progress_bar(quiet=json_output) as progress:
+        progress(f"what of {wanted.model} meets {wanted.target_ms:g} ms", 0, 1)
+        decision = choose(wanted, predict_stages)
+    if not json_output:
+        print_decision(decision)
+    return decision
+
+
+def _show(
+    bundle: Bundle, destination: Path, decision: Decision | None, *, json_output: bool
+) -> None:
     manifest = bundle.manifest
     if json_output:
         document = {
@@ -150,6 +145,7 @@ def _show(bundle: Bundle, destination: Path, *, json_output: bool) -> None:
             "artifacts": [artifact_json(artifact, destination) for artifact in manifest.artifacts],
             "clips": clips_json(manifest.clips),
             "price": manifest.price.model_dump(mode="json") if manifest.price else None,
+            "target": decision_json(decision) if decision is not None else None,
             "error": None,
         }
         print_json(document)
@@ -167,7 +163,14 @@ def _show_next(bundle: Bundle, destination: Path) -> None:
     print(f"Next: phoneward {use.format(destination)}    phoneward verify {destination}")
 
 
-def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output: bool) -> None:
+def _plan(
+    request: ExportRequest,
+    destination: Path,
+    force: bool,
+    decision: Decision | None,
+    *,
+    json_output: bool,
+) -> None:
     from phoneward.export.models import find
     from phoneward.export.weights import load, resolve
     from phoneward.staging import check_replaceable
@@ -191,6 +194,7 @@ def _plan(request: ExportRequest, destination: Path, force: bool, *, json_output
             "knobs": knobs,
             "weights": record.model_dump(),
             "artifacts": rows,
+            "target": decision_json(decision) if decision is not None else None,
         }
         print_json({**plan, "bundle": str(destination.absolute()), "dry_run": True})
         return
