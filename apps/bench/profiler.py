@@ -30,11 +30,14 @@ from phoneward.runtime.artifacts import Wanted, choose, fitting, open_artifact
 from phoneward.runtime.parity import Reference
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from phoneward.profiles.report.schema import StageReport
 
 MOST_COST = 0.01
 """Share of an inference that the profiler may cost."""
-_BLOCK_S = 0.02
+_BLOCK_S = 0.005
+_QUICK = 10
 _LEVEL = (2.5, 97.5)
 _RESAMPLES = 2000
 
@@ -66,15 +69,20 @@ def cost_of(run: Callable[[], object], pairs: int) -> Cost:
     warm_up(run)
     each = statistics.median(sample(run, 20))
     runs = max(1, round(1e9 * _BLOCK_S / each))
-    logs = []
+    spent: dict[Callable[..., int], list[int]] = {_bare: [], _profiled: []}
     for pair in range(pairs):
-        loops = (_bare, _profiled) if pair % 2 == 0 else (_profiled, _bare)
-        spent = {loop: loop(run, runs) for loop in loops}
-        logs.append(np.log(spent[_profiled] / spent[_bare]))
-    draws = np.random.default_rng(0).choice(logs, (_RESAMPLES, pairs))
-    low, high = np.percentile(np.median(draws, axis=1), _LEVEL)
-    share, low, high = (float(np.expm1(value)) for value in (np.median(logs), low, high))
-    return Cost(share, low, high, pairs)
+        for loop in (_bare, _profiled) if pair % 2 == 0 else (_profiled, _bare):
+            spent[loop].append(loop(run, runs))
+    bare, profiled = np.array(spent[_bare]), np.array(spent[_profiled])
+    draws = np.random.default_rng(0).integers(0, pairs, (_RESAMPLES, pairs))
+    # others only ever add time: the quick blocks are those that they left alone
+    ratios = _quick(profiled[draws]) / _quick(bare[draws]) - 1
+    low, high = (float(end) for end in np.percentile(ratios, _LEVEL))
+    return Cost(float(_quick(profiled) / _quick(bare)) - 1, low, high, pairs)
+
+
+def _quick(blocks: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(np.percentile(blocks, _QUICK, axis=-1), np.float64)
 
 
 def _bare(run: Callable[[], object], runs: int) -> int:
