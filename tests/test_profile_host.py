@@ -29,7 +29,7 @@ from phoneward.profiles.measure import PLACES, Request
 from phoneward.profiles.measure.local.interval import next_median
 from phoneward.profiles.measure.local.process import WORKER, run_worker
 from phoneward.profiles.measure.local.records import FramesJob, Tracked
-from phoneward.profiles.measure.local.steadiness import is_steady, sustain, warm_up
+from phoneward.profiles.measure.local.steadiness import is_steady, sample, sustain, warm_up
 from phoneward.profiles.report.file import read_report
 from phoneward.profiles.report.schema import LatencyReport, Measured
 from phoneward.runtime.artifacts import Wanted
@@ -297,12 +297,19 @@ def test_agreement_can_fail() -> None:
 
 
 def test_the_profiler_costs_less_than_a_hundredth_of_a_frame() -> None:
-    def frame() -> int:
-        return sum(range(40_000))
+    # of a frame of one millisecond; the least of many blocks is what no other process touched
+    runs = 1000
+    blocks = []
+    for _ in range(50):
+        started = time.perf_counter_ns()
+        sample(lambda: None, runs)
+        blocks.append((time.perf_counter_ns() - started) / runs)
+    assert min(blocks) < MOST_COST * 1e6
 
-    cost = cost_of(frame, pairs=60)
-    assert cost.share < MOST_COST
-    assert cost.low <= cost.share <= cost.high
+
+def test_a_cost_is_seen() -> None:
+    cost = cost_of(lambda: None, pairs=20)
+    assert cost.low > MOST_COST
 
 
 def test_the_interval_is_students() -> None:
