@@ -8,7 +8,7 @@ memory sees less.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from phoneward.errors import InvalidSpec
@@ -41,7 +41,9 @@ MEMORY = (
     Knobs(memory_slots=2, pooled_memory=True),
     Knobs(memory_slots=1),
     Knobs(memory_slots=1, object_pointers=False),
+    Knobs(memory_slots=2, pooled_memory=True, object_pointers=False),
 )
+_POOLED = 4  # keys become one; the only memory of a bank is never pooled
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ def variants_of(model: str) -> tuple[ModelCard, ...]:
     known = cards()
     alike = [card for card in known.values() if card.architecture == known[model].architecture]
     return tuple(sorted(alike, key=_rank))
+
+
+def smallest(cards: Sequence[ModelCard]) -> ModelCard:
+    """Return the card whose frames read least of their memory: of one model, the fastest."""
+    return min(cards, key=_memory)
+
+
+def _memory(card: ModelCard) -> tuple[float, int]:
+    has = find(card.name)[1].constants(card)
+    slots = float(has.get("memory_slots", 0))
+    pooled = slots > 1 and has["pooling"] != "none"
+    return slots / _POOLED if pooled else slots, int(has.get("pointer_slots", 0))
 
 
 def _rank(card: ModelCard) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from phoneward.export.models.family import ModelCard
 from phoneward.export.recipe import Recipe
 from phoneward.export.request import ExportRequest, make_request
 from phoneward.export.target.choice import Choice, Predict, Priced, price
-from phoneward.export.target.order import Fixed, memories_of, variants_of
+from phoneward.export.target.order import Fixed, memories_of, smallest, variants_of
 from phoneward.names import Precision
 
 
@@ -117,7 +117,9 @@ def choose(wanted: Wanted, predict: Predict) -> Decision:
     recipes = _recipes(wanted)
     found = search.first(variants or (find(wanted.model)[0],), wanted.fixed, recipes)
     if found is not None:
-        return Decision(wanted, found, tuple(p for p in search.priced if p is not found))
+        return Decision(
+            wanted, found, tuple(p for p in search.priced if p.frame.latency_ms > wanted.target_ms)
+        )
     if not search.priced:
         raise search.refused or PredictionError(f"nothing can be predicted on {wanted.device}")
     raise Infeasible(wanted, _fastest(search.priced), _closest(wanted, predict))
@@ -158,14 +160,12 @@ class _Search:
         """Return the first that meets the target, or None."""
         for variant in variants:
             memories = list(memories_of(variant, fixed))
-            # the smallest memory is the fastest: where it fails the others need no look
-            smallest = self._among(memories[-1], recipes)
-            if smallest is None:
+            # where the fastest fails the others need no look
+            if self._among(smallest(memories), recipes) is None:
                 continue
-            for card in memories[:-1]:
+            for card in memories:
                 if (found := self._among(card, recipes)) is not None:
                     return found
-            return smallest
         return None
 
     def _among(self, card: ModelCard, recipes: Sequence[Recipe]) -> Priced | None:
@@ -181,5 +181,6 @@ class _Search:
         return None
 
     def _noted(self, priced: Priced) -> Priced:
-        self.priced.append(priced)
+        if priced not in self.priced:
+            self.priced.append(priced)
         return priced
