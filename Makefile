@@ -9,10 +9,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint bench matrix clean
+.PHONY: help env demo test test-all lint bench bench-predict matrix clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## build .venv with the versions of constraints.txt (7 GB)
 
@@ -42,6 +42,11 @@ bench: $(STAMP)  ## measure, and rewrite the results in docs
 	$(BIN)/python -m phoneward.apps.bench
 	$(BIN)/python -m phoneward.apps.bench.efficienttam
 	$(BIN)/python -m phoneward.apps.bench.coreml
+	$(BIN)/python -m phoneward.apps.bench.emulated
+
+bench-predict: $(STAMP)  ## fit the latency model, and hold it against rows it has not seen
+	$(BIN)/python -m phoneward.apps.bench.predict --fit
+	$(BIN)/python -m phoneward.apps.bench.predict_blocks --fit
 
 matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcome
 	$(BIN)/python -m phoneward.apps.bench.matrix
