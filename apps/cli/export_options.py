@@ -69,7 +69,7 @@ WeightsOption = Annotated[
 SlotsOption = Annotated[
     int | None,
     typer.Option(
-        help="Frames in the memory bank of a model that tracks, 1 to 16 [default: 7]. At most "
+        help=r"Frames in the memory bank of a model that tracks, 1 to 16 \[default: 7]. At most "
         "6 are recent ones: more than 7 slots serve several prompted frames.",
         rich_help_panel=_MEMORY,
     ),
@@ -78,7 +78,7 @@ PooledOption = Annotated[
     bool | None,
     typer.Option(
         "--pooled-memory/--no-pooled-memory",
-        help="Average the memory bank's keys 2 x 2 [default: no].",
+        help=r"Average the memory bank's keys 2 x 2 \[default: no].",
         show_default=False,
         rich_help_panel=_MEMORY,
     ),
@@ -87,7 +87,7 @@ PointersOption = Annotated[
     bool | None,
     typer.Option(
         "--object-pointers/--no-object-pointers",
-        help="Let frames read the object pointers of earlier ones [default: yes].",
+        help=r"Let frames read the object pointers of earlier ones \[default: yes].",
         show_default=False,
         rich_help_panel=_MEMORY,
     ),
@@ -114,7 +114,7 @@ OutputOption = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="The bundle's folder [default: the model's name].",
+        help=r"The bundle's folder \[default: the model's name].",
         rich_help_panel=_OUTPUT,
     ),
 ]

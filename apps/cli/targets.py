@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_decision(decision: Decision) -> None:
-    """Say what was chosen, what a frame takes by stage, and what was passed over."""
+    """Say what was chosen, what a frame takes by stage, and what was passed over in its format."""
     from phoneward.export.target.search import words
 
     wanted, chosen = decision.wanted, decision.chosen
@@ -23,7 +23,8 @@ def print_decision(decision: Decision) -> None:
     if len(chosen.stages) > 1:
         parts = (f"{name} {stage.latency_ms:.3g}" for name, stage in chosen.stages)
         print(f"A frame: {', '.join(parts)} ms (predicted)")
-    for priced in decision.passed_over:
+    alike = [p for p in decision.passed_over if p.choice.recipe == chosen.choice.recipe]
+    for priced in alike:
         print(f"Passed over: {priced.choice}: {words(priced)}")
     if not decision.sure:
         print("The upper end of the interval does not meet the target: measure it on the device.")
