@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phoneward.apps.bench.predict_protocol import keys_of
 from phoneward.profiles.kernels import Kernel
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def baseline(
 
     NaN where fewer than three rows are left.
     """
-    rows = observed.rows
+    rows, keys = observed.rows, keys_of(observed)
     table = np.array([plain[row.model] for row in rows])
     ms = np.array([row.latency_ms for row in rows])
     members: dict[object, list[int]] = {}
@@ -72,8 +73,8 @@ def baseline(
         members.setdefault(row.group, []).append(index)
     found = np.full(len(rows), np.nan)
     for asked, row in enumerate(rows):
-        out = set(hidden(rows, asked))
-        rest = [index for index in members[row.group] if index not in out]
+        out = hidden(keys, asked)
+        rest = [index for index in members[row.group] if not out[index]]
         if len(rest) >= _LEAST_ROWS:
             guess = BASELINES[name](table[rest], table[asked], ms[rest])
             found[asked] = np.log(guess) if guess > 0 else np.nan

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.profiles.predict.fit import fit_prior
+from phoneward.profiles.predict.fit import fit_prior, prior_with
 from phoneward.profiles.predict.process import leave_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from phoneward.profiles.predict.process import Prior
-    from phoneward.profiles.predict.rows import Observations, Row
+    from phoneward.profiles.predict.rows import Observations
 
     Array = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-FOLDS = 6
-_STEPS = 40
+FOLDS = 4
+_STEPS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,36 +32,41 @@ class Scores:
     std: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """Numbers that tell apart each row's model, group and architecture."""
+
+    model: Indices
+    group: Indices
+    architecture: Indices
+
+
 # which rows must be unknown when some rows of one model in one group are predicted
-Hidden = Callable[["Sequence[Row]", int], "list[int]"]
+Hidden = Callable[[Keys, int], "NDArray[np.bool_]"]
 
 
-def known_elsewhere(rows: Sequence[Row], asked: int) -> list[int]:
+def keys_of(observed: Observations) -> Keys:
+    """Number the rows' models, groups and architectures."""
+    names = sorted({row.architecture for row in observed.rows})
+    architecture = np.array([names.index(row.architecture) for row in observed.rows])
+    return Keys(observed.points.model, observed.points.group, architecture)
+
+
+def known_elsewhere(keys: Keys, asked: int) -> NDArray[np.bool_]:
     """Hide the model in this group alone: other devices, runtimes and precisions may know it."""
-    one = rows[asked]
-    return [i for i, row in enumerate(rows) if row.model == one.model and row.group == one.group]
+    hidden = (keys.model == keys.model[asked]) & (keys.group == keys.group[asked])
+    return np.asarray(hidden)
 
 
-def nowhere(rows: Sequence[Row], asked: int) -> list[int]:
+def nowhere(keys: Keys, asked: int) -> NDArray[np.bool_]:
     """Hide the model everywhere, and in this group all of its architecture, whatever the size."""
-    one = rows[asked]
-    return [
-        i
-        for i, row in enumerate(rows)
-        if row.model == one.model
-        or (row.architecture == one.architecture and row.group == one.group)
-    ]
+    sizes = (keys.architecture == keys.architecture[asked]) & (keys.group == keys.group[asked])
+    return np.asarray(sizes | (keys.model == keys.model[asked]))
 
 
-def no_relative(rows: Sequence[Row], asked: int) -> list[int]:
+def no_relative(keys: Keys, asked: int) -> NDArray[np.bool_]:
     """Hide the whole architecture everywhere."""
-    one = rows[asked]
-    return [i for i, row in enumerate(rows) if row.architecture == one.architecture]
-
-
-def no_device(rows: Sequence[Row], asked: int) -> list[int]:
-    """Hide all rows of the device."""
-    return [i for i, row in enumerate(rows) if row.group.device == rows[asked].group.device]
+    return np.asarray(keys.architecture == keys.architecture[asked])
 
 
 PROTOCOLS: dict[str, Hidden] = {
@@ -85,33 +90,45 @@ def folds(observed: Observations, count: int = FOLDS) -> list[Indices]:
 
 
 def fold_priors(observed: Observations, start: Prior) -> list[tuple[Indices, Prior]]:
-    """Fit prices and variances for each fold on the rows of the other folds alone."""
+    """Fit prices and variances without the rows that they will predict.
+
+    Variances come from the rows outside a fold of architectures, prices from all rows but those
+    of the one architecture that is predicted.
+
+    Returns:
+        The rows of each architecture with their prior.
+    """
     everything = np.arange(len(observed.rows))
+    keys = keys_of(observed)
     found = []
     for fold in folds(observed):
         rest = observed.take(np.setdiff1d(everything, fold).tolist())
-        found.append((fold, fit_prior(rest, start.variances, _STEPS)))
+        variances = fit_prior(rest, start.variances, _STEPS).variances
+        for name in sorted(set(keys.architecture[fold].tolist())):
+            others = observed.take(np.flatnonzero(keys.architecture != name).tolist())
+            rows = np.flatnonzero(keys.architecture == name)
+            found.append((rows, prior_with(others, variances)))
     return found
 
 
 def score(
-    observed: Observations, priors: Sequence[tuple[Indices, Prior]], hidden: Hidden
-) -> Scores:
-    """Predict every row from rows that are not hidden, with what its fold's prior learned."""
-    mean, std = np.full(len(observed.rows), np.nan), np.full(len(observed.rows), np.nan)
-    for fold, prior in priors:
+    observed: Observations, priors: Sequence[tuple[Indices, Prior]], protocols: Mapping[str, Hidden]
+) -> dict[str, Scores]:
+    """Predict every row from rows that are not hidden, with what its own prior learned."""
+    keys, rows = keys_of(observed), len(observed.rows)
+    scores = {name: Scores(np.full(rows, np.nan), np.full(rows, np.nan)) for name in protocols}
+    for asked_rows, prior in priors:
         inverse = prior.precision(observed.points, observed.noise)
         before = prior.mean(observed.points)
         residual = observed.log_ms - before
         weights = inverse @ residual
-        for asked in fold:
-            if not np.isnan(mean[asked]):
-                continue
-            out = np.array(hidden(observed.rows, int(asked)))
-            guess, variance = leave_out(inverse, weights, residual, out)
-            for place, row in enumerate(out):
-                same = observed.rows[row], observed.rows[asked]
-                if same[0].model == same[1].model and same[0].group == same[1].group:
-                    mean[row] = before[row] + guess[place]
-                    std[row] = np.sqrt(variance[place])
-    return Scores(mean, std)
+        for name, hidden in protocols.items():
+            for asked in asked_rows.tolist():
+                if not np.isnan(scores[name].mean[asked]):
+                    continue
+                out = np.flatnonzero(hidden(keys, asked))
+                guess, variance = leave_out(inverse, weights, residual, out)
+                alike = known_elsewhere(keys, asked)[out]
+                scores[name].mean[out[alike]] = before[out[alike]] + guess[alike]
+                scores[name].std[out[alike]] = np.sqrt(variance[alike])
+    return scores

@@ -86,7 +86,7 @@ def architecture(name: str) -> str:
     bare = name.split(":")[-1].split("@")[0].removeprefix("tf_")
     bare = re.sub(r"mobilenet_?v", "mobilenetv", bare)
     bare = bare.replace("efficientnet_v2", "efficientnetv2")
-    found = re.match(r"[a-z]+(?:v\d)?", bare)
+    found = re.match(r"[a-z]+?v\d|[a-z]+", bare)
     return found[0] if found else bare
 
 

@@ -112,9 +112,7 @@ class Run:
     @cached_property
     def _scores(self) -> dict[str, Scores]:
         self._say("predicting rows that are left out")
-        return {
-            name: score(self._observed, self._folds, hidden) for name, hidden in PROTOCOLS.items()
-        }
+        return score(self._observed, self._folds, PROTOCOLS)
 
     @cached_property
     def _plain(self) -> dict[str, Array]:
@@ -128,7 +126,7 @@ class Run:
         return widening_by_unit(self._units[chosen].tolist(), errors[chosen], scores.std[chosen])
 
     def _interval(self, protocol: str) -> Scores:
-        """Widen each fold's intervals by what the other folds' errors ask for."""
+        """Widen each architecture's intervals by what the others' errors ask for."""
         scores, everything = self._scores[protocol], np.arange(len(self._rows))
         std = scores.std.copy()
         for fold, _ in self._folds:

@@ -27,6 +27,7 @@ FOLDS = 4
 _UNITS = ("npu", "ane", "cpu", "gpu")
 _LEAST_ROWS = 13
 _DRAWS = 10
+_STEPS = 15
 
 
 def transfers(
@@ -47,7 +48,7 @@ def transfers(
         left = chips[fold::FOLDS]
         say(f"fitting without {len(left)} of {len(chips)} chips")
         hidden = np.array([_chip(row) in left for row in rows])
-        prior = fit_prior(observed.take(everything[~hidden].tolist()), start.variances)
+        prior = fit_prior(observed.take(everything[~hidden].tolist()), start.variances, _STEPS)
         inverse = prior.precision(observed.points, observed.noise)
         before = prior.mean(observed.points)
         residual = observed.log_ms - before

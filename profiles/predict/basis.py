@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from phoneward.profiles.predict.features import identity
 from phoneward.profiles.predict.parameters import shipped_rows
+from phoneward.profiles.predict.ratios import KIND
 
 if TYPE_CHECKING:
     from phoneward.profiles.predict.calibrate import Calibration
@@ -21,10 +22,13 @@ def basis_of(
     observed = shipped_rows()
     names = set(observed.features)
     known = {identity(observed.features[name]): name for name in names}
-    of_graph = [row for row in observed.rows if known.get(identities[0]) == row.model]
+    of_graph = [
+        row for row in observed.rows if row.kind != KIND and known.get(identities[0]) == row.model
+    ]
     where = f"{group.runtime} on {group.unit}, {_numeric(group)}"
-    same = sum(row.group == group for row in observed.rows)
-    chip = sum(row.group.soc == group.soc and row.group.unit == group.unit for row in observed.rows)
+    rows = [row for row in observed.rows if row.kind != KIND]
+    same = sum(row.group == group for row in rows)
+    chip = sum(row.group.soc == group.soc and row.group.unit == group.unit for row in rows)
     parts = [f"{where}: {same} published latencies of {group.device}"]
     if calibration is not None:
         parts = [f"{where}: {len(calibration.anchors)} own measurements of {target.device}"]
@@ -33,8 +37,10 @@ def basis_of(
         if chip:
             parts.append(f"{chip} latencies of its {group.soc} by other runtimes or precisions")
         else:
-            unit = sum(row.group.unit == group.unit for row in observed.rows)
+            unit = sum(row.group.unit == group.unit for row in rows)
             parts.append(f"no latency of its {group.soc}: prior of {unit} on other chips")
+        ratios = {row.source[0] for row in observed.rows if row.kind == KIND and row.group == group}
+        parts += [f"published {ratio}" for ratio in sorted(ratios)]
     if of_graph:
         parts.append(f"this graph was measured on {len({r.group for r in of_graph})} set-ups")
     elif len(identities) == 1:

@@ -27,14 +27,21 @@ def fit_prior(
         start: variances to begin with, those of a fit to similar rows.
         steps: of the search for variances at most.
     """
+    start_of = prior_with(observed, start or {})
+    points, physics, scale = observed.points, start_of.physics, start_of.scale
+    residual = observed.log_ms - start_of.mean(points)
+    variances = fit_variances(
+        points, residual, observed.noise, (physics, scale), dict(start or {}), steps
+    )
+    return Prior(physics, scale, variances, start_of.offset)
+
+
+def prior_with(observed: Observations, variances: Mapping[str, float]) -> Prior:
+    """Learn prices from rows, and take variances as they are."""
     points = observed.points
     physics = fit_physics(
         points.features, points.model, points.families, points.group, observed.log_ms
     )
     scale = scale_of(points.features, physics)
     residual = observed.log_ms - points.log_physics(physics)
-    offset = float(np.mean(residual))
-    variances = fit_variances(
-        points, residual - offset, observed.noise, (physics, scale), dict(start or {}), steps
-    )
-    return Prior(physics, scale, variances, offset)
+    return Prior(physics, scale, variances, float(np.mean(residual)))

@@ -15,8 +15,10 @@ from phoneward.errors import PredictionError
 from phoneward.profiles.predict import rows
 from phoneward.profiles.predict.covariance import Scale
 from phoneward.profiles.predict.features import COLUMNS
+from phoneward.profiles.predict.hyper import NOISE
 from phoneward.profiles.predict.physics import Physics
 from phoneward.profiles.predict.process import Posterior, Prior
+from phoneward.profiles.predict.ratios import derived_rows
 
 FILE = "parameters.json"
 COMMAND = "python -m phoneward.apps.bench.predict --fit"
@@ -95,8 +97,10 @@ def load_parameters() -> Parameters:
 
 @cache
 def shipped_rows() -> rows.Observations:
-    """Read the rows that predictions are conditioned on."""
-    return rows.load_observations()
+    """Read the rows that predictions are conditioned on, published ratios of chips included."""
+    observed = rows.load_observations()
+    derived = derived_rows(observed.rows, load_parameters().prior.variances[NOISE])
+    return rows.Observations((*observed.rows, *derived), observed.features)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phoneward.profiles.predict.features import COLUMNS
+from phoneward.profiles.predict.prices import first_prices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     Indices = NDArray[np.intp]
 
 # fixed beforehand, in natural logarithms: how far prices lie apart, and how far rows may miss
-_SPREAD_OF_PRICES = 2.0
-_SPREAD_OF_FAMILIES = 0.7
-_SPREAD_OF_ROWS = 0.15
+_SPREAD_OF_PRICES = 1.0
+_SPREAD_OF_FAMILIES = 0.5
+_SPREAD_OF_MODELS = 0.25
 _OUTLYING = 0.35
-_STEPS = 300
+# rows of one model on sister units tell little new about prices: together they weigh as sqrt(n),
+# at most as _MOST of them, over two
+_MOST = 4
+_STEPS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,37 +70,48 @@ def fit_physics(
     names = sorted(set(family))
     which = np.array([names.index(name) for name in family])
     amounts = np.maximum(features.mean(axis=0), 1e-9)
+    first = np.array([_first(name, amounts) for name in names])
+    weight = _weights(which * len(features) + model)
     scaled = (features / amounts)[model]
     columns, families, groups = len(COLUMNS), len(names), int(group.max()) + 1
-    centre = -np.log(columns)
 
     def loss(packed: Array) -> tuple[float, Array]:
         shared = packed[:columns]
         own = packed[columns : columns * (families + 1)].reshape(families, columns)
         speed = packed[columns * (families + 1) :]
-        parts = np.exp(shared + own)[which] * scaled
+        parts = np.exp(first + shared + own)[which] * scaled
         total = parts.sum(axis=1)
         missed = log_ms - speed[group] - np.log(total)
         root = np.sqrt(1 + (missed / _OUTLYING) ** 2)
-        value = _OUTLYING**2 * (root - 1).sum() / _SPREAD_OF_ROWS**2
-        value += 0.5 * ((shared - centre) ** 2).sum() / _SPREAD_OF_PRICES**2
+        value = _OUTLYING**2 * (weight * (root - 1)).sum() / _SPREAD_OF_MODELS**2
+        value += 0.5 * (shared**2).sum() / _SPREAD_OF_PRICES**2
         value += 0.5 * (own**2).sum() / _SPREAD_OF_FAMILIES**2
-        slope = -missed / root / _SPREAD_OF_ROWS**2
+        slope = -weight * missed / root / _SPREAD_OF_MODELS**2
         to_own = np.zeros_like(own)
         np.add.at(to_own, which, slope[:, None] * parts / total[:, None])
-        to_shared = to_own.sum(axis=0) + (shared - centre) / _SPREAD_OF_PRICES**2
+        to_shared = to_own.sum(axis=0) + shared / _SPREAD_OF_PRICES**2
         to_own += own / _SPREAD_OF_FAMILIES**2
         to_speed = np.bincount(group, slope, minlength=groups)
         return float(value), np.concatenate([to_shared, to_own.ravel(), to_speed])
 
-    start = np.concatenate(
-        [np.full(columns, centre), np.zeros(columns * families), _medians(group, groups, log_ms)]
-    )
+    start = np.concatenate([np.zeros(columns * (families + 1)), _medians(group, groups, log_ms)])
     best: Any = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
     shared = best.x[:columns]
     own = best.x[columns : columns * (families + 1)].reshape(families, columns)
-    prices = {name: np.exp(shared + own[index]) for index, name in enumerate(names)}
-    return Physics(amounts, np.exp(shared), prices)
+    prices = {name: np.exp(first[i] + shared + own[i]) for i, name in enumerate(names)}
+    return Physics(amounts, np.exp(first.mean(axis=0) + shared), prices)
+
+
+def _first(family: str, amounts: Array) -> Array:
+    """Logarithm of the share that each column has of typical amounts, before any row is seen."""
+    cost = first_prices(family) * amounts
+    share: Array = cost / cost.sum()
+    return np.log(share)
+
+
+def _weights(pair: Indices) -> Array:
+    rows = np.bincount(pair)[pair]
+    return np.sqrt(np.minimum(rows, _MOST)) / 2 / rows
 
 
 def _medians(group: Indices, groups: int, values: Array) -> Array:

@@ -40,6 +40,7 @@ class Row:
         kind: `log`, `table` or `figure`: how the number was published.
         excluded: why it is no data for the fit; empty if it is.
         source: title and reference.
+        noise: relative variance of its noise.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Row:
     kind: str
     excluded: str
     source: tuple[str, str]
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Observations:
     @cached_property
     def noise(self) -> Array:
         """Relative variance of each row's noise."""
-        return np.array([_NOISE.get(row.kind, 1.0) for row in self.rows])
+        return np.array([row.noise * _NOISE.get(row.kind, 1.0) for row in self.rows])
 
     def take(self, chosen: Sequence[int]) -> Observations:
         """Return some of the rows."""

@@ -1,0 +1,46 @@
+"""What one of each amount costs before any row is seen, counted in multiply-accumulates.
+
+Rows of a few dozen architectures cannot tell all prices apart, and a kind of kernel that only one
+of them has would be priced by that one alone. So prices start from what is known of such hardware:
+an accelerator computes far quicker than it streams weights and starts kernels; a CPU is more
+balanced, a GPU in between. Orders of magnitude, fixed beforehand; the fit corrects them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phoneward.profiles.predict.features import COLUMNS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FIRST = {
+    #                  accelerator  CPU   GPU
+    "conv": (1, 1, 1),
+    "pointwise": (1, 1, 1),
+    "depthwise": (15, 3, 3),
+    "wide_depthwise": (8, 2, 2),
+    "grouped": (2, 1.5, 2),
+    "linear": (1, 1, 1),
+    "matmul": (3, 2, 2),
+    "heavy_traffic": (30, 10, 15),
+    "light_traffic": (60, 15, 20),
+    "reducing_traffic": (60, 15, 20),
+    "moving_traffic": (60, 15, 20),
+    "params": (300, 10, 20),
+    "heavy": (2e7, 2e5, 1e6),
+    "depthwises": (2e7, 2e5, 1e6),
+    "light": (2e7, 2e5, 1e6),
+    "moving": (2e7, 2e5, 1e6),
+    "inference": (1e9, 1e6, 1e7),
+}
+_KINDS = {"npu": 0, "ane": 0, "nnapi": 0, "cpu": 1, "gpu": 2}
+
+
+def first_prices(family: str) -> NDArray[np.float64]:
+    """Return a price for one of each of COLUMNS; of an unknown family that of an accelerator."""
+    kind = _KINDS.get(family.split("-")[0], 0)
+    return np.array([_FIRST[column][kind] for column in COLUMNS], dtype=np.float64)
