@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 # what the shipped widening is taken from: graphs that are known elsewhere, and new ones
 KNOWN, NEW = "known elsewhere", "left out everywhere"
-_ACCELERATORS = ("npu", "ane")
+_ACCELERATORS = ("npu", "ane", "ane15")
 _WORST = 20
 
 
@@ -140,7 +140,7 @@ class Run:
         pools = {
             "phone CPUs and Neural Engines": (cpu & on_phone) | accelerated,
             "Neural Engines: Hexagon": self._units == "npu",
-            "Neural Engines: Apple": self._units == "ane",
+            "Neural Engines: Apple": np.isin(self._units, ("ane", "ane15")),
             "CPUs of phones": cpu & on_phone,
             "CPUs of boards": cpu & ~on_phone,
             "GPUs": self._units == "gpu",

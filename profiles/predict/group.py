@@ -7,8 +7,8 @@ from typing import Literal
 
 from phoneward.errors import PredictionError
 
-Unit = Literal["ane", "npu", "nnapi", "gpu", "cpu"]
-UNITS: tuple[Unit, ...] = ("ane", "npu", "nnapi", "gpu", "cpu")
+Unit = Literal["ane", "ane15", "npu", "nnapi", "gpu", "cpu"]
+UNITS: tuple[Unit, ...] = ("ane", "ane15", "npu", "nnapi", "gpu", "cpu")
 NUMERICS = ("fp", "w8a8", "w8a16", "mixed")
 _NUMERICS = {
     "fp": "fp",
@@ -47,7 +47,8 @@ class Group:
     """Rows that differ only in their model.
 
     Attributes:
-        unit: what executes.
+        unit: what executes. `ane15` is a Neural Engine under iOS 15 and the converters of 2022,
+            where graphs with many ops took up to four times as long: another unit in effect.
         soc: the chip, as `data/socs.csv` spells it.
         device: as the source spells it, or a device file's name for a prediction.
         runtime: `coreml`, `tflite`, `onnxruntime`, `executorch`, `qnn`, `ncnn`, ...

@@ -37,7 +37,7 @@ _FIRST = {
     "moving": (2e7, 2e5, 1e6),
     "inference": (1e9, 1e6, 1e7),
 }
-_KINDS = {"npu": 0, "ane": 0, "nnapi": 0, "cpu": 1, "gpu": 2}
+_KINDS = {"npu": 0, "ane": 0, "ane15": 0, "nnapi": 0, "cpu": 1, "gpu": 2}
 
 
 def first_prices(family: str) -> NDArray[np.float64]:
