@@ -35,7 +35,7 @@ def to_arrays(banks: Mapping[int, MemoryBank]) -> dict[str, NDArray[Any]]:
         rows = list(bank.entries())
         entries = [entry for _, _, entry in rows]
         flags = [(conditioning, e.reverse) for _, conditioning, e in rows]
-        parts = (
+        parts: tuple[NDArray[Any], ...] = (
             np.array([index for index, _, _ in rows], np.int64),
             np.array(flags, np.bool_),
             np.array([(e.score, e.iou) for e in entries], np.float32),

@@ -51,8 +51,8 @@ class Results(Spec):
 
 def render(results: Results) -> str:
     """Write the whole page."""
-    head = ("engine", "precision", "all", "of fp32", *_COLUMNS, "vector moves", "rest")
-    head += ("products", "error", "same")
+    head: tuple[str, ...] = ("engine", "precision", "all", "of fp32", *_COLUMNS)
+    head = (*head, "vector moves", "rest", "products", "error", "same")
     parts = [_INTRODUCTION.format(model=results.model, macs=results.macs / 1e6)]
     for core in dict.fromkeys(row.core for row in results.rows):
         rows = [row for row in results.rows if row.core == core]
