@@ -24,7 +24,10 @@ _WIDTH = 3.29
 
 @dataclass(frozen=True)
 class Ratio:
-    """What a chip's latency is to another's, with its 5th and 95th percentile over graphs."""
+    """What a chip's latency is to another's, with its 5th and 95th percentile over graphs.
+
+    `graphs` says in words how many, or which, it rests on.
+    """
 
     unit: str
     soc: str
@@ -34,6 +37,7 @@ class Ratio:
     ratio: float
     low: float
     high: float
+    graphs: str
     source: str
 
 
@@ -64,7 +68,7 @@ def derived_rows(rows: Sequence[Row], noise: float) -> tuple[Row, ...]:
                 group=replace(row.group, soc=ratio.soc, device=ratio.device),
                 latency_ms=row.latency_ms * ratio.ratio,
                 kind=KIND,
-                source=(f"ratio to {ratio.reference_soc}", ratio.source),
+                source=(f"ratio to {ratio.reference_soc} ({ratio.graphs})", ratio.source),
                 noise=1 + spread**2 / noise,
             )
             for row in alike[::_EVERY]
