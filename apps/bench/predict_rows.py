@@ -1,9 +1,9 @@
 """Carry published latencies into the form that the latency model is fitted on.
 
 What is no data for a fit stays in the file with the reason, so that a reader sees what was left
-out. These rules were fixed by reading the latency tables. One was confirmed on errors of prediction
-as well: that the Neural Engine of 2022's iOS and converters (`ane15`) is a unit of its own. The same
-models' times in two papers of the same authors prompted it, and errors decided.
+out. These rules were fixed by reading the latency tables. One was confirmed on errors of
+prediction as well: that the Neural Engine of 2022's iOS and converters (`ane15`) is a unit of its
+own. The same models' times in two papers of the same authors prompted it, and errors decided.
 """
 
 from __future__ import annotations
