@@ -25,6 +25,7 @@ _COLUMNS: tuple[str, ...] = (
     "p99",
 )
 _COLUMNS += ("peak memory", "provenance")
+_COUNTED = ("stage", "engine", "precision", "instructions", "provenance")
 _TOP = 8
 
 
@@ -32,7 +33,16 @@ def print_report(report: LatencyReport) -> None:
     """Print a line for each stage, the slowest ops, and the warnings."""
     machine = report.machine
     every = (*report.stages, *([report.end_to_end] if report.end_to_end else ()))
-    print_table(f"{report.subject.model} on {machine.name}, ms", _COLUMNS, map(_row, every))
+    title = f"{report.subject.model} on {machine.name}"
+    timed = [_row(stage, stage.result) for stage in every if not isinstance(stage.result, Emulated)]
+    if timed:
+        print_table(f"{title}, ms", _COLUMNS, timed)
+    # counts are no times: they never stand under the heads of milliseconds
+    counted = [
+        _counts(stage, stage.result) for stage in every if isinstance(stage.result, Emulated)
+    ]
+    if counted:
+        print_table(f"{title}, instructions", _COUNTED, counted)
     for stage in every:
         if isinstance(stage.result, Measured) and stage.result.ops:
             _print_ops(stage, stage.result.ops)
@@ -47,14 +57,17 @@ def print_report(report: LatencyReport) -> None:
         print(f"warning: {warning}")
 
 
-def _row(stage: StageReport) -> tuple[str, ...]:
+def _row(stage: StageReport, result: Measured | Predicted) -> tuple[str, ...]:
     head = (stage.stage, stage.engine or "", str(stage.precision or ""))
-    return (*head, *_figures(stage.result), stage.result.provenance)
+    return (*head, *_figures(result), result.provenance)
 
 
-def _figures(result: Measured | Emulated | Predicted) -> tuple[str, ...]:
-    if isinstance(result, Emulated):
-        return ("", "", "", f"{result.instructions:,} instructions", "", "", "")
+def _counts(stage: StageReport, result: Emulated) -> tuple[str, ...]:
+    head = (stage.stage, stage.engine or "", str(stage.precision or ""))
+    return (*head, f"{result.instructions:,}", result.provenance)
+
+
+def _figures(result: Measured | Predicted) -> tuple[str, ...]:
     if isinstance(result, Predicted):
         low, high = result.interval_ms
         return ("", "", "", f"{result.latency_ms:.3g} [{low:.3g}, {high:.3g}]", "", "", "")
