@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phoneward.profiles.predict.features import COLUMNS
-from phoneward.profiles.predict.prices import first_prices
+from phoneward.profiles.predict.prices import firm_prices, first_prices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SPREAD_OF_PRICES = 1.0
 _SPREAD_OF_FAMILIES = 0.5
 _SPREAD_OF_MODELS = 0.25
+_SPREAD_OF_FIRM = 0.2
 _OUTLYING = 0.35
 # rows of one model on sister units tell little new about prices: together they weigh as sqrt(n),
 # at most as _MOST of them, over two
@@ -71,6 +72,7 @@ def fit_physics(
     which = np.array([names.index(name) for name in family])
     amounts = np.maximum(features.mean(axis=0), 1e-9)
     first = np.array([_first(name, amounts) for name in names])
+    firm = np.array([firm_prices(name) for name in names])
     weight = _weights(which * len(features) + model)
     scaled = (features / amounts)[model]
     columns, families, groups = len(COLUMNS), len(names), int(group.max()) + 1
@@ -86,8 +88,10 @@ def fit_physics(
         value = _OUTLYING**2 * (weight * (root - 1)).sum() / _SPREAD_OF_MODELS**2
         value += 0.5 * (shared**2).sum() / _SPREAD_OF_PRICES**2
         value += 0.5 * (own**2).sum() / _SPREAD_OF_FAMILIES**2
+        held = np.where(firm, shared + own, 0.0)
+        value += 0.5 * (held**2).sum() / _SPREAD_OF_FIRM**2
         slope = -weight * missed / root / _SPREAD_OF_MODELS**2
-        to_own = np.zeros_like(own)
+        to_own = held / _SPREAD_OF_FIRM**2
         np.add.at(to_own, which, slope[:, None] * parts / total[:, None])
         to_shared = to_own.sum(axis=0) + shared / _SPREAD_OF_PRICES**2
         to_own += own / _SPREAD_OF_FAMILIES**2
