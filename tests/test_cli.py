@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,8 @@ def test_help_shows_an_example(tmp_path: Path, verb: str) -> None:
     result = run(verb, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert f"phoneward {verb}" in result.stdout.split("Example:")[1]
+    # square brackets that are not escaped vanish as markup, and leave the full stop alone
+    assert not re.search(r"\s\.\s", result.stdout)
 
 
 def test_help_is_quick_and_imports_no_torch(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def _options(
 def run_app() -> NoReturn:
     """Run the command line and exit.
 
-    0: done. 1: a gate failed. 2: bad input, no room, or interrupted. 70: a fault of Phoneward's,
-    with its traceback.
+    0: done. 1: a gate failed. 2: bad input, no room, or interrupted. 3: a latency target is out of
+    reach. 70: a fault of Phoneward's, with its traceback.
     """
     # where whoever started this process closed a stream, Python has None
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -47,7 +47,7 @@ def command(
         typer.Option(
             "-o",
             "--output",
-            help="File [default: under the device's name, in ~/.local/share/phoneward/devices].",
+            help=r"File \[default: under the device's name, in ~/.local/share/phoneward/devices].",
             metavar="FILE",
         ),
     ] = None,

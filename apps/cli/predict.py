@@ -38,21 +38,21 @@ def command(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, int8 (w8a8) or w8a16 [default: of the bundle, else what the device "
+            help=r"fp32, fp16, int8 (w8a8) or w8a16 \[default: of the bundle, else what the device "
             "is given first]."
         ),
     ] = None,
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="coreml, tflite, onnxruntime, executorch, qnn, ncnn or mnn [default: that of the "
-            "device's first export]."
+            help=r"coreml, tflite, onnxruntime, executorch, qnn, ncnn or mnn "
+            r"\[default: that of the device's first export]."
         ),
     ] = None,
     unit: Annotated[
         str | None,
         typer.Option(
-            help="ane, npu, gpu, or cpu with its threads, as 'cpu 4t big' [default: what the "
+            help=r"ane, npu, gpu, or cpu with its threads, as 'cpu 4t big' \[default: what the "
             "runtime was measured on there]."
         ),
     ] = None,
