@@ -185,9 +185,14 @@ def test_a_board_that_freezes_is_given_up_on_both_sides(
 
 
 def test_an_interrupted_user_leaves_nothing_there(board: Board) -> None:
-    with pytest.raises(KeyboardInterrupt), held(board) as link:
-        threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
-        link.run(SLEEP)
+    # jobs in the background are started with SIGINT ignored, and so are their children
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), held(board) as link:
+            threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+            link.run(SLEEP)
+    finally:
+        signal.signal(signal.SIGINT, before)
     board.wait_until_clean()
 
 
