@@ -7,6 +7,8 @@ axes changes the numbers. `bundle` is a small classifier's whole bundle.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +188,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def tam_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """An exported tracker: random weights, a bank of two frames, ONNX. Not to be written to."""
+    """An exported tracker: random weights, a bank of two frames, ONNX. Not to be written to.
+
+    It takes a minute and more to make, so that the processes that share the tests share it too.
+    """
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = tmp_path_factory.mktemp("tam") if alone else tmp_path_factory.getbasetemp().parent
+    with (folder / "tam.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "tam").exists():
+            _export_tracker(folder / "tam")
+    return Bundle.open(folder / "tam")
+
+
+def _export_tracker(folder: Path) -> None:
     import torch
 
     from phoneward.export.models.family import Knobs
@@ -199,7 +214,7 @@ def tam_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     # small operations: on a busy machine several threads wait for each other ten times as long
     torch.set_num_threads(1)
     try:
-        return export_bundle(request, tmp_path_factory.mktemp("tam") / "bundle")
+        export_bundle(request, folder)
     finally:
         torch.set_num_threads(threads)
 

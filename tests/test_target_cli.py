@@ -19,6 +19,7 @@ def export(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
+@pytest.mark.matrix
 def test_a_target_that_is_met_is_exported_in_one_form(tmp_path: Path) -> None:
     ask = ("mobilenetv3_small_100", *RANDOM, "--device", "pixel-8", "--format", "executorch")
     result = export(*ask, "--target-ms", 500, "--json", "-o", "small", cwd=tmp_path)
