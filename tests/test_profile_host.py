@@ -315,14 +315,22 @@ def test_a_cost_is_seen() -> None:
 
 def test_the_interval_is_students() -> None:
     # spread 0: no room; twice the spread on the logarithmic scale: the root of it as an interval
-    assert next_median([100, 100, 100]) in {(99, 100), (100, 100), (99, 101), (100, 101)}
-    assert next_median([100, 120]) is None
-    interval = next_median([90, 100, 111.11])
+    assert next_median([[100], [100], [100]]) in {(99, 100), (100, 100), (99, 101), (100, 101)}
+    assert next_median([[100], [120]]) is None
+    interval = next_median([[90], [100], [111.11]])
     assert interval is not None
     low, high = interval
     # by hand: logs 0, +-0.10536; t = 4.303, s = 0.10536, root of 4/3: half 0.5235
     assert low == pytest.approx(100 * 2.71828**-0.5235, abs=1.5)
     assert high == pytest.approx(100 * 2.71828**0.5235, abs=1.5)
+
+
+def test_a_machine_that_changes_within_processes_widens_the_interval() -> None:
+    calm = next_median([[100] * 10, [101] * 10, [99] * 10])
+    moody = next_median([[80] * 5 + [100] + [120] * 5, [101] * 10, [99] * 10])
+    assert calm is not None
+    assert moody is not None
+    assert moody[1] - moody[0] > 3 * (calm[1] - calm[0])
 
 
 def test_steadiness_is_two_windows_that_agree() -> None:

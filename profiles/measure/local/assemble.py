@@ -122,7 +122,7 @@ def _loop(tracked: Sequence[Tracked]) -> tuple[OpTime, ...]:
 
 def _interval(processes: Sequence[Sequence[int]]) -> tuple[int, int] | None:
     """The interval of the next process's median, wide enough to hold the median of all."""
-    interval = next_median([statistics.median(samples) for samples in processes])
+    interval = next_median(processes)
     if interval is None:
         return None
     pooled = statistics.median(value for samples in processes for value in samples)
