@@ -249,3 +249,35 @@ def test_one_dimension_has_a_window_of_height_one() -> None:
     conv = nn.Conv1d(16, 8, 3, 2)
     (kernel,) = traced(conv, TOKENS.transpose(1, 2)).kernels
     assert (kernel.window, kernel.stride, kernel.macs) == ((1, 3), (1, 2), 4 * 8 * 16 * 3)
+
+
+LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], Any], list[str]]] = {
+    "undone": (lambda last: (last * 2 + 1).permute(0, 3, 1, 2), ["elementwise"]),
+    "undone by rows": (
+        lambda last: (
+            (last.reshape(1, 12, 96) * torch.ones(96)).reshape(last.shape).permute(0, 3, 1, 2)
+        ),
+        ["elementwise"],
+    ),
+    "turned": (lambda last: (last * 2).permute(0, 3, 2, 1), ["move", "elementwise", "move"]),
+    "read twice": (
+        lambda last: ((last * 2).permute(0, 3, 1, 2), last.amax()),
+        ["move", "elementwise", "move", "reduce"],
+    ),
+    "returned": (
+        lambda last: (lambda y: (y, y.permute(0, 3, 1, 2)))(last * 2),
+        ["move", "elementwise", "move"],
+    ),
+    "normalised": (
+        lambda last: functional.layer_norm(last, (8,)).permute(0, 3, 1, 2),
+        ["move", "norm", "move"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_of_the_input_that_is_undone_costs_nothing(name: str) -> None:
+    function, kinds = LAYOUTS[name]
+    stage = traced(Function(lambda x: function(x.permute(0, 2, 3, 1))), IMAGE)
+    assert [kernel.kind for kernel in stage.kernels] == kinds
+    assert stage.kernels[0].reads == stage.kernels[0].writes == IMAGE.numel()

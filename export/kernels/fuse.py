@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from phoneward.export.kernels.calls import GETITEM, Call, Operand, Program, Shape
 from phoneward.export.kernels.gates import merge_gates
+from phoneward.export.kernels.layouts import undo_layouts
 from phoneward.export.kernels.rules import RULES, OpRule, Role
 from phoneward.export.kernels.work import Work
 from phoneward.profiles.kernels import Kernel, KernelKind, StageKernels
@@ -92,7 +93,7 @@ class _Fusion:
 
 def kernels_of(program: Program, stage: str) -> StageKernels:
     """Fuse a traced program's calls; what no rule knows is counted in `unknown`."""
-    program = merge_gates(program)
+    program = undo_layouts(merge_gates(program))
     fusion = _Fusion(_uses(program), {name: _Value(name, 0) for name in program.inputs})
     for call in program.calls:
         _take(fusion, call)
