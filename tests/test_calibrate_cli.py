@@ -117,6 +117,25 @@ def test_a_table_of_names_serves_as_well_and_a_file_may_be_named(tmp_path: Path)
     assert json.loads(found.stdout)["latency_ms"] == pytest.approx(9, rel=0.5)
 
 
+def test_a_model_is_not_checked_against_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "alike"
+    folder.mkdir()
+    for number in range(3):
+        write_report(report(64, 1), folder / f"{number}.json")
+    arguments = ("calibrate", "--device", "my-phone", "--from", folder)
+    said = run(*arguments, home=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "All are of one model" in said.stdout
+    assert "Median error" not in said.stdout
+    write_report(report(96, 3), folder / "other.json")
+    document = json.loads(run(*arguments, "--json", home=tmp_path).stdout)
+    # three times from the one, which is much slower for its size, or once from the three
+    assert len(document["checked"]) == 4
+    assert all(
+        abs(row["from_the_others_ms"] / row["latency_ms"] - 1) > 0.05 for row in document["checked"]
+    )
+
+
 def test_an_aggregate_is_a_time_too(tmp_path: Path) -> None:
     result = Measured(aggregate=Aggregate(source="benchmark_model", count=50, mean_ns=2e6))
     for number, channels in enumerate((32, 64, 96)):
@@ -144,6 +163,10 @@ def test_the_median_of_the_samples_counts(tmp_path: Path) -> None:
         (TABLE.replace(",unit", ",threads"), "unknown column threads"),
         (TABLE.replace("9,tflite", "9,caffe"), "line 3: no runtime 'caffe'"),
         (TABLE.replace("9,tflite,fp32", "9,tflite,fp7"), "line 3: no precision 'fp7'"),
+        (
+            TABLE.replace("resnet10t@64,30,tflite,fp32,cpu", "resnet10t@64,30,tflite,fp32,toaster"),
+            "line 4: no unit 'toaster'",
+        ),
         ("\n".join(TABLE.splitlines()[:3]), "has 2 measurements; a calibration needs at least 3"),
         ("model,latency_ms,runtime,precision\n", "has 0 measurements"),
         ("", "no column model"),

@@ -163,6 +163,8 @@ def test_a_cliff_is_told(folder: Path) -> None:
         ((NAME, "--device", "pixel-8", "--runtime", "caffe"), "no runtime 'caffe': one of coreml"),
         ((NAME, "--device", "pixel-8", "--precision", "int3"), "no precision 'int3': one of"),
         ((NAME, "--device", "pixel-8", "--unit", "vpu"), "no unit 'vpu': one of ane"),
+        ((NAME, "--device", "pixel-8", "--unit", "cpu 9t huge"), "no unit 'cpu 9t huge': only a"),
+        ((NAME, "--device", "pixel-8", "--unit", "npu 4t big"), "no unit 'npu 4t big': only a cpu"),
         (("./nowhere", "--device", "pixel-8"), "nowhere"),
         ((NAME, "--device", "./mine.json"), "mine.json"),
         ((NAME,), "--device"),

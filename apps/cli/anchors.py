@@ -131,7 +131,7 @@ def _of_row(where: str, row: dict[str, str | None]) -> Anchor:
     from phoneward.apps.cli.graphs import graphs_of
     from phoneward.profiles.predict.calibrate import Anchor
     from phoneward.profiles.predict.group import numeric_of
-    from phoneward.profiles.predict.targets import runtime_of
+    from phoneward.profiles.predict.targets import runtime_of, unit_of
 
     empty = [name for name in REQUIRED if not (row.get(name) or "").strip()]
     if empty:
@@ -140,6 +140,7 @@ def _of_row(where: str, row: dict[str, str | None]) -> Anchor:
     try:
         runtime_of(values["runtime"])
         numeric_of(values["precision"])
+        unit_of(values.get("unit") or None, runtime_of(values["runtime"]), ())
         stages = graphs_of(values["model"], runtime_of(values["runtime"]), values["precision"])
     except PredictionError as error:
         raise PredictionError(f"{where}: {error}") from error

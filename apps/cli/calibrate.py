@@ -56,8 +56,8 @@ def command(
     """Learn how fast a device is from a few models that were measured on it.
 
     At least three measurements, better five to ten of different models; afterwards `phoneward
-    predict --device NAME` uses them. Each is predicted from the others, as a check. Exit code 2:
-    a measurement is damaged, or there are too few.
+    predict --device NAME` uses them. Each is predicted from those of other models, as a check.
+    Exit code 2: a measurement is damaged, or there are too few.
     """
     from phoneward.apps.cli.anchors import read_anchors
     from phoneward.profiles.device import load_device
@@ -97,6 +97,8 @@ def command(
     )
     if median is not None:
         print(f"Median error: {median:.1%}")
+    else:
+        print("All are of one model: nothing tells how well others are predicted. Measure more.")
     print(f"Calibration: {path}")
     print(f"Next: phoneward predict MODEL --device {device if output is None else output}")
 
@@ -108,8 +110,11 @@ def _from_the_others(
     from phoneward.profiles.predict.predictor import Target, predict_stage
 
     found = []
-    for number, anchor in enumerate(anchors[:_MOST_CHECKED]):
-        others = [other for index, other in enumerate(anchors) if index != number]
+    for anchor in anchors[:_MOST_CHECKED]:
+        # the same graph again would give its time away
+        others = [one for one in anchors if one.kernels.kernels != anchor.kernels.kernels]
+        if not others:
+            continue
         target = Target(device, anchor.runtime, anchor.unit, anchor.precision)
         predicted = predict_stage(anchor.kernels, target, calibrate(device, others, soc))
         found.append((anchor, predicted.latency_ms))

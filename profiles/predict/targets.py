@@ -29,6 +29,7 @@ _UNIT_OF = {"coreml": "ane", "qnn": "npu"}
 # what a chip's rows are tried for, when nobody says which unit
 _PREFERRED = ("ane", "npu", "cpu", "gpu", "nnapi")
 _THREADS = ("4t big", "4t all", "8t big", "", "1t big")
+_CORES = re.compile(r"[1-9]\d?t (big|little|all)")
 # the newest laboratory whose ways a prediction follows, by unit and runtime
 _LABS = {"npu": "ai-hub-0.47", "ane": "coreml-ios16"}
 
@@ -108,11 +109,20 @@ def runtime_of(name: str) -> str:
 
 
 def unit_of(asked: str | None, runtime: str, here: Sequence[Group]) -> tuple[str, str]:
-    """Return unit and threads of what was asked, else what the runtime uses on measured groups."""
+    """Return unit and threads of what was asked, else what the runtime uses on measured groups.
+
+    Raises:
+        PredictionError: there is no such unit, or it has no such threads.
+    """
     if asked is not None:
         unit, _, threads = asked.partition(" ")
         if unit not in UNITS:
             raise PredictionError(f"no unit '{unit}': one of {', '.join(UNITS)}")
+        if threads and not (unit == "cpu" and _CORES.fullmatch(threads)):
+            raise PredictionError(
+                f"no unit '{asked}': only a cpu has threads, as 'cpu 4t big', 'cpu 1t little' or "
+                "'cpu 2t all'"
+            )
         return unit, threads
     if runtime in _UNIT_OF:
         return _UNIT_OF[runtime], ""
