@@ -247,7 +247,7 @@ def test_own_calibrations_go_before_device_files_and_damage_is_told(reports: Pat
     path = keep(calibrate("pixel-8", anchors))
     assert find_device("pixel-8")[1] is not None
     path.write_text("{")
-    with pytest.raises(PredictionError, match="pixel-8.json"):
+    with pytest.raises(PredictionError, match=r"pixel-8\.json: Invalid JSON"):
         find_device("pixel-8")
     with pytest.raises(UnknownName) as caught:
         find_device("pixel-99")
