@@ -35,6 +35,8 @@ from phoneward.spec import ImageSpec, TensorSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tests.ssh_board import Board
+
     Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -184,6 +186,33 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bundle")
     write_bundle(folder)
     return Bundle.open(folder)
+
+
+@pytest.fixture(scope="module")
+def board_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """A real SSH server that a module's tests share."""
+    from tests.ssh_board import sshd
+
+    with sshd(tmp_path_factory.mktemp("board")) as board:
+        yield board
+
+
+@pytest.fixture
+def board(board_server: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """A board that this test's user knows; it has to be left as it was."""
+    from tests.ssh_board import user_of
+
+    user_of(board_server, monkeypatch)
+    yield board_server
+    board_server.wait_until_clean()
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Bundle:
+    """A bundle whose artifacts no engine ever opens."""
+    from tests.ssh_board import unread_bundle
+
+    return unread_bundle(tmp_path / "unread")
 
 
 @pytest.fixture(scope="session")

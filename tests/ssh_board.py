@@ -20,9 +20,12 @@ import pytest
 
 from phoneward import __version__
 from phoneward.bundle import Bundle
-from phoneward.profiles.measure import Setup
+from phoneward.profiles.measure import PLACES, Request, Setup
+from phoneward.profiles.report.schema import LatencyReport
+from phoneward.runtime.artifacts import Wanted
 from tests.conftest import STAGE, artifact, write_manifest
 
+TFLITE = Wanted(format_name="tflite")
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
@@ -210,3 +213,8 @@ def acting(board: Board, script: str) -> Setup:
         f'*board.worker\\ *) {script}; exit $?;; esac\nexec {sys.executable} "$@"',
     )
     return Setup(python=str(python), bootstrap=False)
+
+
+def profile(board: Board, request: Request) -> LatencyReport:
+    """Profile on the board."""
+    return PLACES.get("ssh")(board.address, request, lambda step: None)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,23 +26,13 @@ from phoneward.profiles.report.schema import (
     StageReport,
     Subject,
 )
+from tests.command_line import run_at_home as run
 
 TABLE = """model,latency_ms,runtime,precision,unit
 timm:mobilenetv3_small_050@64,5,tflite,fp32,cpu
 timm:mobilenetv2_035@64,9,tflite,fp32,cpu
 timm:resnet10t@64,30,tflite,fp32,cpu
 """
-
-
-def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phoneward", *map(str, arguments)],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", "XDG_DATA_HOME": str(home)},
-    )
 
 
 def layers(channels: int) -> tuple[Kernel, ...]:

@@ -16,19 +16,9 @@ import torch
 
 from phoneward import __version__
 from phoneward.apps.cli.app import VERBS
+from tests.command_line import run
 
 ONNX_ONLY = ("--format", "onnx", "--weights", "random")
-
-
-def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phoneward", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", **environment},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,20 +17,10 @@ from phoneward.names import ParityStatus, Precision
 from phoneward.profiles.kernels import Kernel, StageKernels
 from phoneward.profiles.report.file import read_report
 from phoneward.profiles.report.schema import Predicted
+from tests.command_line import run_at_home as run
 from tests.conftest import STAGE, write_manifest
 
 NAME = "timm:mobilenetv3_small_050@64"
-
-
-def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phoneward", *map(str, arguments)],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", "XDG_DATA_HOME": str(home)},
-    )
 
 
 def document(*arguments: object, home: Path) -> dict[str, Any]:

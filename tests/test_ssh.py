@@ -23,20 +23,6 @@ from phoneward.profiles.measure.board.link import Link, leased
 from tests.ssh_board import Board, sshd, user_of
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with sshd(tmp_path_factory.mktemp("board")) as board:
-        yield board
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    """A board that this test's user knows; it has to be left as it was."""
-    user_of(shared, monkeypatch)
-    yield shared
-    shared.wait_until_clean()
-
-
 @contextmanager
 def held(board: Board, python: str = "python3") -> Iterator[Link]:
     with leased(parse_address(board.address), python) as link:
@@ -244,8 +230,10 @@ def test_a_board_that_does_not_know_our_key_is_told(
         assert "Permission denied (publickey)" in error.reason
 
 
-def test_a_board_that_is_down_or_silent(shared: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    user_of(shared, monkeypatch)
+def test_a_board_that_is_down_or_silent(
+    board_server: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_of(board_server, monkeypatch)
     monkeypatch.setattr(client, "CONNECT_S", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

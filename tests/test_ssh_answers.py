@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,34 +11,8 @@ import pytest
 import phoneward
 from phoneward.bundle import Bundle
 from phoneward.errors import PlaceError, ReportError
-from phoneward.profiles.measure import PLACES, Request, Setup
-from phoneward.profiles.report.schema import LatencyReport
-from phoneward.runtime.artifacts import Wanted
-from tests.ssh_board import Board, acting, sshd, unread_bundle, user_of
-
-TFLITE = Wanted(format_name="tflite")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with sshd(tmp_path_factory.mktemp("board")) as board:
-        yield board
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    user_of(shared, monkeypatch)
-    yield shared
-    shared.wait_until_clean()
-
-
-@pytest.fixture
-def unread(tmp_path: Path) -> Bundle:
-    return unread_bundle(tmp_path / "unread")
-
-
-def profile(board: Board, request: Request) -> LatencyReport:
-    return PLACES.get("ssh")(board.address, request, lambda step: None)
+from phoneward.profiles.measure import Request, Setup
+from tests.ssh_board import TFLITE, Board, acting, profile
 
 
 def answering(board: Board, answer: Callable[[Any], str] | str, report: Any) -> Setup:

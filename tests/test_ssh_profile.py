@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,34 +31,10 @@ from phoneward.errors import (
 )
 from phoneward.profiles.measure import PLACES, Request, Setup
 from phoneward.profiles.measure.board import wheel
-from phoneward.profiles.report.schema import LatencyReport
 from phoneward.runtime.artifacts import Wanted
-from tests.ssh_board import Board, acting, sshd, unread_bundle, user_of
+from tests.ssh_board import TFLITE, Board, acting, profile, sshd, user_of
 
 HERE = Setup(python=sys.executable, bootstrap=False)
-TFLITE = Wanted(format_name="tflite")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with sshd(tmp_path_factory.mktemp("board")) as board:
-        yield board
-
-
-@pytest.fixture
-def board(shared: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    user_of(shared, monkeypatch)
-    yield shared
-    shared.wait_until_clean()
-
-
-@pytest.fixture
-def unread(tmp_path: Path) -> Bundle:
-    return unread_bundle(tmp_path / "unread")
-
-
-def profile(board: Board, request: Request) -> LatencyReport:
-    return PLACES.get("ssh")(board.address, request, lambda step: None)
 
 
 def test_a_report_comes_back_from_a_board(board: Board, bundle: Bundle) -> None:
