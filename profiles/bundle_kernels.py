@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from phoneward.errors import BundleError
-from phoneward.profiles.kernels import StageKernels
+from phoneward.profiles.kernels import Kernel, StageKernels
 from phoneward.runtime.artifacts import check_unchanged
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ def kernels_in(bundle: Bundle, artifact: Artifact) -> StageKernels:
         return StageKernels.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise BundleError(f"{file} cannot be read as kernels: {error}") from error
+
+
+def kernels_if_stated(bundle: Bundle, artifact: Artifact) -> tuple[Kernel, ...]:
+    """Read the kernels of an artifact; none where the bundle is older than they are.
+
+    Raises:
+        BundleError, ArtifactChanged: as `kernels_in`, of a bundle that carries them.
+    """
+    return kernels_in(bundle, artifact).kernels if artifact.kernels else ()
 
 
 def stages_in(bundle: Bundle, format_name: str, precision: Precision) -> tuple[StageKernels, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from phoneward import __version__
 from phoneward.errors import PlaceError
 from phoneward.names import Provenance
-from phoneward.profiles.bundle_kernels import kernels_in
+from phoneward.profiles.bundle_kernels import kernels_if_stated
 from phoneward.profiles.measure.android.benchmark_model import BenchmarkModel
 from phoneward.profiles.measure.android.client import Folder, find_phone, folder_on, how_it_ended
 from phoneward.profiles.measure.android.executor_runner import ExecutorRunner
@@ -26,6 +26,7 @@ from phoneward.profiles.measure.android.facts import (
     thermal,
 )
 from phoneward.profiles.measure.android.runner import Runner, RunnerError, Task
+from phoneward.profiles.measure.stage import Ran, stage_report
 from phoneward.profiles.measure.subset import wanted_artifacts
 from phoneward.profiles.report.schema import LatencyReport, StageReport, Subject
 from phoneward.runtime.artifacts import check_unchanged
@@ -125,19 +126,11 @@ def _stage(
         measured, delegate = runner.measure(Task(artifact, model, request, run), help_text)
     except RunnerError as error:
         raise PlaceError(place, str(error)) from error
-    return StageReport(
-        stage=artifact.stage,
-        format=artifact.format,
-        precision=artifact.precision,
-        engine=runner.engine,
+    ran = Ran(
+        runner.engine,
         delegate=delegate,
         unit="cpu",
         threads=request.threads,
         pinned_cores=request.cores,
-        artifact_sha256=artifact.sha256,
-        artifact_bytes=artifact.bytes,
-        parity=artifact.parity,
-        delegation=artifact.delegation,
-        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
-        result=measured,
     )
+    return stage_report(artifact, ran, measured, kernels_if_stated(request.bundle, artifact))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from phoneward import __version__
 from phoneward.errors import EngineError, PlaceError, PlaceUnreachable
 from phoneward.names import Provenance
-from phoneward.profiles.bundle_kernels import kernels_in
+from phoneward.profiles.bundle_kernels import kernels_if_stated
+from phoneward.profiles.measure.stage import Ran, stage_report
 from phoneward.profiles.measure.subset import wanted_artifacts
 from phoneward.profiles.report.schema import LatencyReport, Machine, Measured, StageReport, Subject
 from phoneward.runtime.artifacts import check_unchanged
@@ -111,24 +112,15 @@ def assemble(
 
 def _stage(request: Request, artifact: Artifact, timings: Timings) -> StageReport:
     first, *rest = timings.predict_ns
-    return StageReport(
-        stage=artifact.stage,
-        format=artifact.format,
-        precision=artifact.precision,
-        engine="coreml",
-        artifact_sha256=artifact.sha256,
-        artifact_bytes=artifact.bytes,
-        parity=artifact.parity,
-        delegation=artifact.delegation,
-        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
-        result=Measured(
-            samples_ns=tuple(rest[_WARMUP_RUNS:]),
-            first_ns=first,
-            warmup_runs=_WARMUP_RUNS,
-            cold_load_ns=timings.load_ns[:1],
-            warm_load_ns=timings.load_ns[1:],
-        ),
+    measured = Measured(
+        samples_ns=tuple(rest[_WARMUP_RUNS:]),
+        first_ns=first,
+        warmup_runs=_WARMUP_RUNS,
+        cold_load_ns=timings.load_ns[:1],
+        warm_load_ns=timings.load_ns[1:],
     )
+    kernels = kernels_if_stated(request.bundle, artifact)
+    return stage_report(artifact, Ran("coreml"), measured, kernels)
 
 
 def _version() -> str:

@@ -20,6 +20,7 @@ from phoneward.names import Provenance
 from phoneward.profiles.measure.emulator.cores import find_core
 from phoneward.profiles.measure.emulator.guest import Counted, Emulator, Program
 from phoneward.profiles.measure.emulator.sandbox import WHEELS, open_sandbox
+from phoneward.profiles.measure.stage import Ran, stage_report
 from phoneward.profiles.measure.subset import wanted_artifacts
 from phoneward.profiles.report.schema import (
     Emulated,
@@ -134,22 +135,14 @@ def _profile_one(
         identical=counted.identical,
         max_relative_error=error,
     )
-    stage = StageReport(
-        stage=artifact.stage,
-        format=artifact.format,
-        precision=artifact.precision,
-        engine=engine,
+    ran = Ran(
+        engine,
         engine_version=emulator.sandbox.record.tools[_DISTRIBUTIONS[engine]],
         delegate="XNNPACK",
         unit="cpu",
         threads=1,
-        artifact_sha256=artifact.sha256,
-        artifact_bytes=artifact.bytes,
-        parity=artifact.parity,
-        delegation=artifact.delegation,
-        result=result,
     )
-    return stage, said
+    return stage_report(artifact, ran, result), said
 
 
 def _parity(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.profiles.bundle_kernels import kernels_in
+from phoneward.profiles.bundle_kernels import kernels_if_stated
 from phoneward.profiles.measure.local.facts import engine_version
 from phoneward.profiles.measure.local.interval import next_median
+from phoneward.profiles.measure.stage import Ran
+from phoneward.profiles.measure.stage import stage_report as artifact_report
 from phoneward.profiles.report.schema import Measured, Memory, OpTime, StageReport
 
 if TYPE_CHECKING:
@@ -47,25 +49,15 @@ def measured(
 def stage_report(request: Request, subject: Subject, result: Measured) -> StageReport:
     """Say of one artifact on one engine what the bundle knows and the workers found."""
     artifact, engine = subject.artifact, subject.engine
-    delegate = artifact.delegation.delegate if artifact.delegation else _DELEGATES.get(engine)
-    return StageReport(
-        stage=artifact.stage,
-        format=artifact.format,
-        precision=artifact.precision,
-        engine=engine,
+    ran = Ran(
+        engine,
         engine_version=engine_version(engine),
-        delegate=delegate,
+        delegate=artifact.delegation.delegate if artifact.delegation else _DELEGATES.get(engine),
         unit=None if engine == "coreml" else "cpu",
         threads=request.threads,
         pinned_cores=request.cores,
-        artifact_sha256=artifact.sha256,
-        artifact_bytes=artifact.bytes,
-        parity=artifact.parity,
-        delegation=artifact.delegation,
-        # bundles of older versions carry none
-        kernels=kernels_in(request.bundle, artifact).kernels if artifact.kernels else (),
-        result=result,
     )
+    return artifact_report(artifact, ran, result, kernels_if_stated(request.bundle, artifact))
 
 
 def frame_report(
