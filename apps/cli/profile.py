@@ -6,91 +6,59 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from phoneward.apps.cli.options import EngineOption
 from phoneward.apps.cli.output import JsonFlag, progress_bar
+from phoneward.apps.cli.profile_options import (
+    FRAMES,
+    BootstrapOption,
+    BundleArgument,
+    ColdStartsOption,
+    CoresOption,
+    DeviceOption,
+    FormatOption,
+    FramesOption,
+    OpTimesOption,
+    OutputOption,
+    PlaceOption,
+    PrecisionOption,
+    PythonOption,
+    RunnerOption,
+    RunsOption,
+    StageOption,
+    SustainedOption,
+    ThreadsOption,
+    WheelhouseOption,
+)
 from phoneward.errors import OutputError, PlaceError
-from phoneward.names import Precision
 
 if TYPE_CHECKING:
     from phoneward.bundle import Bundle
 
 EXAMPLE = "Example: phoneward profile lite0 --on host -o lite0.json"
 
-_FRAMES = 16
-
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A folder that `export` wrote.")],
-    on: Annotated[
-        str,
-        typer.Option(
-            "--on",
-            help="host, ssh://USER@BOARD, adb[:SERIAL], qemu:CPU or ios.",
-            metavar="WHERE",
-        ),
-    ] = "host",
+    bundle: BundleArgument,
+    on: PlaceOption = "host",
     engine: EngineOption = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="Only artifacts of this format.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Only of this precision.")] = None,
-    stage: Annotated[
-        list[str] | None, typer.Option(help="Only this stage; repeatable.", metavar="NAME")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for each engine.")] = 1,
-    cores: Annotated[
-        str | None, typer.Option(help="Processors to bind to, e.g. 2,3 or 4-7.", metavar="LIST")
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed inferences of each artifact.")] = 50,
-    cold_starts: Annotated[
-        int, typer.Option(min=0, help="Fresh processes for the time to load; 0 for none.")
-    ] = 3,
-    sustained: Annotated[
-        float,
-        typer.Option(min=0, help="Then infer without a pause, for the drift.", metavar="SECONDS"),
-    ] = 0.0,
-    op_times: Annotated[
-        bool, typer.Option("--op-times/--no-op-times", help="Ask engines for times of single ops.")
-    ] = True,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=f"Frames of a made-up video to track end to end; of a bundle that tracks "
-            f"{_FRAMES} unless stages are chosen.",
-        ),
-    ] = None,
-    runner: Annotated[
-        Path | None, typer.Option(help="With adb: the program that runs models on the phone.")
-    ] = None,
-    python: Annotated[
-        str, typer.Option(help="With ssh: the interpreter there.", metavar="PROGRAM")
-    ] = "python3",
-    bootstrap: Annotated[
-        bool,
-        typer.Option(
-            "--bootstrap/--no-bootstrap",
-            help="With ssh: set up Phoneward in ~/.cache there if it is not installed.",
-        ),
-    ] = True,
-    wheelhouse: Annotated[
-        Path | None,
-        typer.Option(
-            help="With ssh: a local folder of wheels to set up from, without a network there.",
-            metavar="FOLDER",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Name of the device file that describes the machine.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File for the report.", metavar="FILE"),
-    ] = None,
+    format_name: FormatOption = None,
+    precision: PrecisionOption = None,
+    stage: StageOption = None,
+    threads: ThreadsOption = 1,
+    cores: CoresOption = None,
+    runs: RunsOption = 50,
+    cold_starts: ColdStartsOption = 3,
+    sustained: SustainedOption = 0.0,
+    op_times: OpTimesOption = True,
+    frames: FramesOption = None,
+    runner: RunnerOption = None,
+    python: PythonOption = "python3",
+    bootstrap: BootstrapOption = True,
+    wheelhouse: WheelhouseOption = None,
+    device: DeviceOption = None,
+    output: OutputOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Time every artifact of a bundle, each engine in processes of its own.
@@ -182,4 +150,4 @@ def _frames(asked: int | None, bundle: Bundle, *, chosen: bool, place: str) -> i
     if asked is not None:
         return asked
     tracks = set(STAGES) <= {stage.name for stage in bundle.manifest.stages}
-    return _FRAMES if tracks and not chosen and place in ("host", "ssh") else 0
+    return FRAMES if tracks and not chosen and place in ("host", "ssh") else 0
