@@ -40,8 +40,9 @@ from phoneward.apps.bench.records import (
 )
 from phoneward.apps.bench.stats import Series, fastest_naive, paired_ratio, series
 from phoneward.apps.bench.turns import schedule, take_turns
-from phoneward.apps.bench.worker import sample, warm_up
+from phoneward.apps.bench.worker import warm_up
 from phoneward.names import ParityStatus, Precision
+from phoneward.profiles.measure.local.steadiness import sample
 
 SMALL = "mobilenetv3_small_100"
 MACHINE = Machine(cpu="a processor", cores=2, system="a system", versions={"torch": "2.9"})
@@ -171,7 +172,7 @@ def test_warm_up_ends_when_two_windows_agree() -> None:
 
 
 def test_warm_up_gives_up_on_what_never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_WARMUP_AT_MOST_S", 0.4)
+    monkeypatch.setattr(worker, "AT_MOST_S", 0.4)
     calls = itertools.count()
     _, steady = warm_up(lambda: time.sleep(0.002 * (1 + next(calls) // 5)))
     assert not steady

@@ -35,6 +35,7 @@ from phoneward.apps.bench.tam_run import StageBench, StagePlan, StageShop
 from phoneward.apps.bench.tam_stats import TRACKED, operations, peaks, stage_series
 from phoneward.apps.bench.tam_worker import take_turns
 from phoneward.bundle import Bundle, Delegation
+from phoneward.profiles.measure.local import noise
 from tests.efficienttam_stages import small_stages
 
 MODEL = "efficienttam_ti_512x512"
@@ -105,7 +106,7 @@ def test_bystanders_are_what_is_left_of_the_processors_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stat, ticks = tmp_path / "stat", 100
-    monkeypatch.setattr(bystanders, "_STAT", stat)
+    monkeypatch.setattr(noise, "_STAT", stat)
     monkeypatch.setattr("os.sysconf", lambda name: ticks)
     mine = iter((1.0, 1.1))
     monkeypatch.setattr(bystanders, "_mine_s", lambda: next(mine))
@@ -121,7 +122,7 @@ def test_bystanders_are_what_is_left_of_the_processors_time(
     assert answer == "done"
     # 0.25 s busy, 0.1 s of them mine, in 0.2 s
     assert others == pytest.approx(0.15 / 0.2, rel=0.2)
-    monkeypatch.setattr(bystanders, "_STAT", tmp_path / "absent")
+    monkeypatch.setattr(noise, "_STAT", tmp_path / "absent")
     monkeypatch.undo()
 
 
@@ -146,7 +147,7 @@ def test_the_lock_is_held_once_it_is_quiet(tmp_path: Path, monkeypatch: pytest.M
 def test_where_the_system_does_not_tell_there_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bystanders, "_STAT", tmp_path / "absent")
+    monkeypatch.setattr(noise, "_STAT", tmp_path / "absent")
     assert with_bystanders(lambda: 3) == (3, None)
 
 
@@ -160,7 +161,7 @@ def test_a_disturbed_turn_is_taken_again(
     readings = iter(cores)
     timing = StageTiming(samples_ns={"encode": (1,)})
     monkeypatch.setattr(bystanders, "_PROBE_S", 0.0)
-    monkeypatch.setattr(bystanders, "_STAT", Path("absent"))
+    monkeypatch.setattr(noise, "_STAT", Path("absent"))
     monkeypatch.setattr(tam_run, "with_bystanders", lambda work: (timing, next(readings)))
     plan = StagePlan(MODEL, ("exact",), ("litert",), 1, 1, 1, None)
     bench = StageBench(plan, StageShop(Path("absent"), plan), lambda *_: None)

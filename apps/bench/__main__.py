@@ -8,40 +8,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phoneward.apps.bench.machine import quoted_command
-from phoneward.apps.bench.options import add_common, names, write_page
+from phoneward.apps.bench.options import add_common, errors_end, names, write_page
 from phoneward.apps.bench.page import render
 from phoneward.apps.bench.run import MEASURED, Bench, Plan
 from phoneward.apps.bench.workshop import Workshop
 from phoneward.apps.cli.output import progress_bar
-from phoneward.errors import PhonewardError, UnknownName
+from phoneward.errors import UnknownName
 from phoneward.export.models import cards, find
 
 MODELS = ("efficientformer_l1", "mobilevit_s", "mobilevitv2_100", "efficientformerv2_s0")
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        plan = Plan(
-            models=names(options.models, _check_model),
-            engines=names(options.engines, _check_engine),
-            rounds=options.rounds,
-            runs=options.runs,
-            profile=options.profile,
-            lock=options.lock,
-        )
-        with progress_bar(quiet=False) as progress:
-            bench = Bench(plan, Workshop(options.work.absolute(), options.threads), progress)
-            subjects = bench.convert()
-            if options.convert_only:
-                return 0
-            bench.measure(subjects)
-            results = bench.results(quoted_command("phoneward.apps.bench", arguments))
-        write_page(options.output, render(results), results)
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    plan = Plan(
+        models=names(options.models, _check_model),
+        engines=names(options.engines, _check_engine),
+        rounds=options.rounds,
+        runs=options.runs,
+        profile=options.profile,
+        lock=options.lock,
+    )
+    with progress_bar(quiet=False) as progress:
+        bench = Bench(plan, Workshop(options.work.absolute(), options.threads), progress)
+        subjects = bench.convert()
+        if options.convert_only:
+            return 0
+        bench.measure(subjects)
+        results = bench.results(quoted_command("phoneward.apps.bench", arguments))
+    write_page(options.output, render(results), results)
     return 0
 
 

@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from phoneward.apps.bench.turns import held
+from phoneward.profiles.measure.local.noise import CALM, with_others
 
 T = TypeVar("T")
 
-CALM = 0.1
-"""Cores that others may keep busy while something is timed."""
 _PROBE_S, _PAUSE_S, _PATIENCE_S = 1.0, 5.0, 300.0
-
-_STAT = Path("/proc/stat")
-# user, nice, system, irq, softirq, and steal: what another machine on the same host took
-_BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 
 
 def with_bystanders(work: Callable[[], T]) -> tuple[T, float | None]:
@@ -27,13 +22,7 @@ def with_bystanders(work: Callable[[], T]) -> tuple[T, float | None]:
 
     The second is None where the system does not tell (no `/proc/stat`).
     """
-    busy, mine, started = _busy_s(), _mine_s(), time.perf_counter()
-    result = work()
-    seconds = time.perf_counter() - started
-    after = _busy_s()
-    if busy is None or after is None:
-        return result, None
-    return result, max(0.0, after - busy - (_mine_s() - mine)) / seconds
+    return with_others(work, _mine_s, shortest_s=0.0)
 
 
 @contextmanager
@@ -50,16 +39,6 @@ def quiet(lock: Path | None) -> Iterator[None]:
                 yield
                 return
         time.sleep(_PAUSE_S)
-
-
-def _busy_s() -> float | None:
-    """Processor seconds that all cores together have spent since the system started."""
-    try:
-        first = _STAT.read_text(encoding="ascii").splitlines()[0]
-    except OSError:
-        return None
-    ticks = [int(field) for field in first.split()[1:]]
-    return sum(ticks[field] for field in _BUSY_FIELDS) / os.sysconf("SC_CLK_TCK")
 
 
 def _mine_s() -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from phoneward.apps.bench.child import ChildError, run_child
 from phoneward.apps.bench.coreml_worker import CoremlJob, CoremlRow, Executed
 from phoneward.apps.bench.machine import DISTRIBUTIONS, quoted_command, this_machine
-from phoneward.apps.bench.options import add_places, names, positive, write_page
+from phoneward.apps.bench.options import add_places, errors_end, names, positive, write_page
 from phoneward.apps.bench.page import markdown_table
 from phoneward.apps.bench.records import Machine
 from phoneward.apps.bench.turns import held
@@ -52,23 +52,20 @@ class Results(Spec):
     rows: tuple[CoremlRow, ...]
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Examine every model and write the page; returns 0, 1 if a package failed, 2: bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        models = _default() if options.models is None else names(options.models, find)
-        folder = folder_of(options.work, options.threads, options.runs)
-        rows = []
-        with progress_bar(quiet=False) as progress:
-            for done, model in enumerate(models):
-                progress(model, done, len(models))
-                rows.append(_row(model, folder, options))
-        command = quoted_command("phoneward.apps.bench.coreml", arguments)
-        results = Results(machine=this_machine(), command=command, rows=tuple(rows))
-        write_page(options.output, render(results), results)
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    models = _default() if options.models is None else names(options.models, find)
+    folder = folder_of(options.work, options.threads, options.runs)
+    rows = []
+    with progress_bar(quiet=False) as progress:
+        for done, model in enumerate(models):
+            progress(model, done, len(models))
+            rows.append(_row(model, folder, options))
+    command = quoted_command("phoneward.apps.bench.coreml", arguments)
+    results = Results(machine=this_machine(), command=command, rows=tuple(rows))
+    write_page(options.output, render(results), results)
     return 1 if any(p.status is ParityStatus.FAILED for r in rows for p in r.packages) else 0
 
 

@@ -8,42 +8,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phoneward.apps.bench.machine import quoted_command
-from phoneward.apps.bench.options import add_common, names, write_page
+from phoneward.apps.bench.options import add_common, errors_end, names, write_page
 from phoneward.apps.bench.tam_page import render
 from phoneward.apps.bench.tam_run import BANKS, TIMED, StageBench, StagePlan, StageShop
 from phoneward.apps.cli.output import progress_bar
-from phoneward.errors import PhonewardError, UnknownName
+from phoneward.errors import UnknownName
 from phoneward.export.models import find
 
 MODEL = "efficienttam_ti_512x512"
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        _check_model(options.model)
-        banks = names(options.banks, _check_bank)
-        plan = StagePlan(
-            model=options.model,
-            banks=tuple(bank for bank in BANKS if bank in banks),
-            engines=names(options.engines, _check_engine),
-            rounds=options.rounds,
-            runs=options.runs,
-            threads=options.threads,
-            lock=options.lock,
-        )
-        with progress_bar(quiet=False) as progress:
-            bench = StageBench(plan, StageShop(options.work.absolute(), plan), progress)
-            subjects = bench.convert()
-            if options.convert_only:
-                return 0
-            bench.measure(subjects)
-            results = bench.results(quoted_command("phoneward.apps.bench.efficienttam", arguments))
-        write_page(options.output, render(results), results)
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    _check_model(options.model)
+    banks = names(options.banks, _check_bank)
+    plan = StagePlan(
+        model=options.model,
+        banks=tuple(bank for bank in BANKS if bank in banks),
+        engines=names(options.engines, _check_engine),
+        rounds=options.rounds,
+        runs=options.runs,
+        threads=options.threads,
+        lock=options.lock,
+    )
+    with progress_bar(quiet=False) as progress:
+        bench = StageBench(plan, StageShop(options.work.absolute(), plan), progress)
+        subjects = bench.convert()
+        if options.convert_only:
+            return 0
+        bench.measure(subjects)
+        results = bench.results(quoted_command("phoneward.apps.bench.efficienttam", arguments))
+    write_page(options.output, render(results), results)
     return 0
 
 

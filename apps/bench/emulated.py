@@ -14,11 +14,10 @@ import numpy as np
 
 from phoneward.apps.bench.emulated_page import Results, Row, render
 from phoneward.apps.bench.machine import quoted_command
-from phoneward.apps.bench.options import names, positive, write_page
+from phoneward.apps.bench.options import errors_end, names, positive, write_page
 from phoneward.apps.cli.output import progress_bar
 from phoneward.bundle import Artifact, Bundle, sha256_of
 from phoneward.cache_root import default_root
-from phoneward.errors import PhonewardError
 from phoneward.export.models import find
 from phoneward.export.pipeline import export_bundle
 from phoneward.export.request import make_request
@@ -50,29 +49,26 @@ class Subject:
         return f"{self.artifact.format}-{self.precision}"
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        cores = names(options.cores, find_core)
-        open_sandbox("qemu")  # before an export that takes minutes
-        with progress_bar(quiet=False) as progress:
-            bundle = _bundle(options.model, options.work.absolute(), progress)
-            work = options.work.absolute()
-            subjects = [*_exported(bundle), _quantized(bundle, work)]
-            bench = Bench(bundle, work / "emulated", options.runs)
-            rows = tuple(bench.rows(cores, subjects, progress))
-        results = Results(
-            command=quoted_command("phoneward.apps.bench.emulated", arguments),
-            model=options.model,
-            macs=_macs(options.model),
-            tools={**bundle.manifest.tools, **open_sandbox("qemu").record.tools},
-            rows=rows,
-        )
-        write_page(options.output, render(results), results)
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    cores = names(options.cores, find_core)
+    sandbox = open_sandbox("qemu")  # before an export that takes minutes
+    with progress_bar(quiet=False) as progress:
+        bundle = _bundle(options.model, options.work.absolute(), progress)
+        work = options.work.absolute()
+        subjects = [*_exported(bundle), _quantized(bundle, work)]
+        bench = Bench(bundle, work / "emulated", options.runs)
+        rows = tuple(bench.rows(cores, subjects, progress))
+    results = Results(
+        command=quoted_command("phoneward.apps.bench.emulated", arguments),
+        model=options.model,
+        macs=_macs(options.model),
+        tools={**bundle.manifest.tools, **sandbox.record.tools},
+        rows=rows,
+    )
+    write_page(options.output, render(results), results)
     return 0
 
 

@@ -14,9 +14,9 @@ from phoneward.apps.bench.child import ChildError, run_child
 from phoneward.apps.bench.machine import DISTRIBUTIONS, quoted_command, this_machine
 from phoneward.apps.bench.matrix_page import render
 from phoneward.apps.bench.matrix_worker import Cell, MatrixDone, MatrixJob, cell_file, keep
+from phoneward.apps.bench.options import errors_end
 from phoneward.apps.bench.turns import held
 from phoneward.apps.cli.output import progress_bar
-from phoneward.errors import PhonewardError
 from phoneward.export.backends import BACKENDS
 from phoneward.export.cache import default_root, key_of, versions
 from phoneward.export.models import cards, find
@@ -61,25 +61,22 @@ class Matrix:
         keep(cell, self.folder)
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Fill the matrix and write the page; returns 0, 1 if a cell failed, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        matrix = Matrix(
-            models=_models(options.models, everything=options.all),
-            columns=_columns(options.formats),
-            folder=options.work.absolute() / _state(),
-            lock=options.lock,
-        )
-        with progress_bar(quiet=False) as progress:
-            _fill(matrix, options.jobs, progress)
-        cells = matrix.cells()
-        command = quoted_command("phoneward.apps.bench.matrix", arguments)
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(render(cells, this_machine(), command), encoding="utf-8")
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    matrix = Matrix(
+        models=_models(options.models, everything=options.all),
+        columns=_columns(options.formats),
+        folder=options.work.absolute() / _state(),
+        lock=options.lock,
+    )
+    with progress_bar(quiet=False) as progress:
+        _fill(matrix, options.jobs, progress)
+    cells = matrix.cells()
+    command = quoted_command("phoneward.apps.bench.matrix", arguments)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(render(cells, this_machine(), command), encoding="utf-8")
     return 1 if any(cell.failed for cell in cells) else 0
 
 

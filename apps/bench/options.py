@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import functools
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from phoneward.apps.bench.machine import usable_cores
 from phoneward.apps.bench.records import to_json
+from phoneward.errors import PhonewardError
 from phoneward.export.cache import default_root
 from phoneward.spec import Spec
+
+Main = Callable[[Sequence[str]], int]
+
+
+def errors_end(main: Main) -> Main:
+    """Make a command line of one: an error is one line on standard error, and its exit code."""
+
+    @functools.wraps(main)
+    def ended(arguments: Sequence[str]) -> int:
+        try:
+            return main(arguments)
+        except PhonewardError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return error.exit_code
+
+    return ended
 
 
 def add_common(parser: argparse.ArgumentParser, output: Path, *, rounds: int, runs: int) -> None:

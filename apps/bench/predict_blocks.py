@@ -23,8 +23,7 @@ from phoneward.apps.bench.block_tables import (
     priors_text,
 )
 from phoneward.apps.bench.machine import quoted_command
-from phoneward.apps.bench.options import write_page
-from phoneward.errors import PhonewardError
+from phoneward.apps.bench.options import errors_end, write_page
 from phoneward.profiles.predict.block_costs import WORK, block_costs
 from phoneward.profiles.predict.transfer import carry, choose_anchors, shipped_priors
 
@@ -107,6 +106,7 @@ def _draw(tables: Tables, seed: int, count: int) -> list[int]:
     return [int(index) for index in drawn]
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -115,22 +115,18 @@ def main(arguments: Sequence[str]) -> int:
     add("--fit", action="store_true", help="fit, and rewrite the shipped costs and priors as well")
     add("-o", "--output", type=Path, default=Path("docs/benchmarks/blocks.md"))
     options = parser.parse_args(arguments)
-    try:
-        tables = load_tables(options.tables)
-        if options.fit:
-            fit(tables)
-            shipped_priors.cache_clear()
-        results = BlockResults(
-            command=quoted_command("phoneward.apps.bench.predict_blocks", arguments),
-            blocks=len(tables.keys),
-            units=WORK,
-            costs={phone: tuple(map(float, row)) for phone, row in block_costs().items()},
-            by_costs=tuple(cost_rows(tables)),
-            carried=tuple(transfer_row(tables, phone) for phone in ("xiaomi-mi-11", "pixel-1")),
-        )
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    tables = load_tables(options.tables)
+    if options.fit:
+        fit(tables)
+        shipped_priors.cache_clear()
+    results = BlockResults(
+        command=quoted_command("phoneward.apps.bench.predict_blocks", arguments),
+        blocks=len(tables.keys),
+        units=WORK,
+        costs={phone: tuple(map(float, row)) for phone, row in block_costs().items()},
+        by_costs=tuple(cost_rows(tables)),
+        carried=tuple(transfer_row(tables, phone) for phone in ("xiaomi-mi-11", "pixel-1")),
+    )
     write_page(options.output, render(results), results)
     return 0
 

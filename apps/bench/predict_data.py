@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from phoneward.apps.bench.options import errors_end
 from phoneward.apps.bench.predict_baselines import PLAIN, plain_features
 from phoneward.apps.bench.predict_rows import COLUMNS, carry
-from phoneward.errors import PhonewardError
 from phoneward.export.kernels.names import kernels_by_name
 from phoneward.profiles.predict import features
 from phoneward.profiles.predict.rows import MODELS, ROWS
@@ -18,6 +18,7 @@ from phoneward.profiles.predict.rows import MODELS, ROWS
 DATA = Path(__file__).parents[2] / "profiles" / "predict" / "data"
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Write `rows.csv` and `models.csv`; returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -32,11 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     rows = carry(_lines(options.rows), names)
     used = sorted({row["model"] for row in rows if not row["excluded"]})
-    try:
-        models = [_model(name) for name in used]
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    models = [_model(name) for name in used]
     _write(options.output / ROWS, COLUMNS, rows)
     _write(options.output / MODELS, ("model", *features.COLUMNS, *PLAIN), models)
     sys.stdout.write(f"{len(rows)} rows, {len(models)} models\n")

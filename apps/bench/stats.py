@@ -7,7 +7,7 @@ nearly the same machine, so ratios are formed within rounds and then the middle 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from phoneward.apps.bench.records import EAGER, Measurement, Subject
@@ -57,12 +57,3 @@ def fastest_naive(table: Mapping[Subject, Series], model: str) -> Subject | None
         if subject.model == model and subject.variant == "naive" and subject.engine != EAGER
     ]
     return min(naive, key=lambda subject: table[subject].best, default=None)
-
-
-def quantile(samples: Sequence[int], share: float) -> float:
-    """Linear interpolation between order statistics; `share` is 0 to 1."""
-    ordered = sorted(samples)
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

@@ -13,14 +13,14 @@ import numpy as np
 
 from phoneward.apps.bench.child import run_child
 from phoneward.apps.bench.machine import quoted_command, this_machine
-from phoneward.apps.bench.options import add_places, names, positive, write_page
+from phoneward.apps.bench.options import add_places, errors_end, names, positive, write_page
 from phoneward.apps.bench.page import markdown_table, provenance
 from phoneward.apps.bench.records import Machine
 from phoneward.apps.bench.stream_worker import Look, StreamJob, StreamRun
 from phoneward.apps.bench.tam_records import Bank, StageSubject
 from phoneward.apps.bench.tam_run import BANKS, TIMED, StagePlan, StageShop
 from phoneward.apps.bench.turns import held
-from phoneward.errors import PhonewardError, UnknownName
+from phoneward.errors import UnknownName
 from phoneward.export.models import find
 from phoneward.export.photographs import photographs
 from phoneward.spec import Spec
@@ -65,17 +65,14 @@ class StreamResults(Spec):
     run: StreamRun
 
 
+@errors_end
 def main(arguments: Sequence[str]) -> int:
     """Run the stream; returns 0, 1 if memory grows, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        names(options.engine, _check_engine)
-        find(options.model)
-        results = _measure(options, quoted_command("phoneward.apps.bench.streaming", arguments))
-        write_page(options.output, render(results), results)
-    except PhonewardError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    names(options.engine, _check_engine)
+    find(options.model)
+    results = _measure(options, quoted_command("phoneward.apps.bench.streaming", arguments))
+    write_page(options.output, render(results), results)
     return 0 if is_flat(results.run.looks) else 1
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phoneward.apps.bench.bystanders import CALM, quiet, with_bystanders
+from phoneward.apps.bench.bystanders import quiet, with_bystanders
 from phoneward.apps.bench.child import ChildError, kept, run_child
 from phoneward.apps.bench.machine import DISTRIBUTIONS, this_machine
 from phoneward.apps.bench.records import EAGER
@@ -41,6 +41,7 @@ from phoneward.apps.bench.tam_records import (
 from phoneward.apps.bench.turns import held, schedule, take_turns
 from phoneward.export.cache import key_of, versions
 from phoneward.export.models import find
+from phoneward.profiles.measure.local.noise import CALM
 from phoneward.runtime.engines import format_of
 from phoneward.runtime.parity import compare
 

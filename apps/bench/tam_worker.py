@@ -16,7 +16,7 @@ from phoneward.apps.bench.child import serve
 from phoneward.apps.bench.records import EAGER
 from phoneward.apps.bench.tam_prepare import build, flat
 from phoneward.apps.bench.tam_records import ATTENDS, FRAME, MATMUL, StageTiming, TimeStages
-from phoneward.apps.bench.worker import sample
+from phoneward.profiles.measure.local.steadiness import sample
 from phoneward.runtime.engines import open_session
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ One engine a process: the idle threads of a second one would cost the first up t
 
 from __future__ import annotations
 
-import gc
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,17 +15,19 @@ import numpy as np
 
 from phoneward.apps.bench.child import serve
 from phoneward.apps.bench.records import EAGER, TimeJob, Timing
+from phoneward.profiles.measure.local.steadiness import (
+    AT_LEAST_S,
+    AT_MOST_S,
+    WINDOW,
+    is_steady,
+    sample,
+)
 from phoneward.runtime.engines import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Run = Callable[[], NDArray[Any]]
-
-_WINDOW = 5
-_TOLERANCE = 0.03
-_WARMUP_AT_LEAST_S = 0.3
-_WARMUP_AT_MOST_S = 3.0
 
 
 def measure(job: TimeJob) -> Timing:
@@ -56,35 +56,11 @@ def warm_up(run: Callable[[], object]) -> tuple[int, bool]:
     """
     durations: list[int] = []
     started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < _WARMUP_AT_MOST_S:
-        durations.extend(sample(run, _WINDOW))
-        if elapsed >= _WARMUP_AT_LEAST_S and _is_steady(durations):
+    while (elapsed := time.perf_counter() - started) < AT_MOST_S:
+        durations.extend(sample(run, WINDOW))
+        if elapsed >= AT_LEAST_S and is_steady(durations):
             return len(durations), True
     return len(durations), False
-
-
-def sample(run: Callable[[], object], runs: int) -> tuple[int, ...]:
-    """Duration of each of `runs` calls in nanoseconds, the garbage collector off."""
-    samples = []
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for _ in range(runs):
-            started = time.perf_counter_ns()
-            run()
-            samples.append(time.perf_counter_ns() - started)
-    finally:
-        if collecting:
-            gc.enable()
-    return tuple(samples)
-
-
-def _is_steady(durations: list[int]) -> bool:
-    if len(durations) < 2 * _WINDOW:
-        return False
-    last = statistics.median(durations[-_WINDOW:])
-    before = statistics.median(durations[-2 * _WINDOW : -_WINDOW])
-    return abs(last - before) <= _TOLERANCE * before
 
 
 def _session(job: TimeJob, stack: ExitStack) -> Run:

@@ -24,16 +24,22 @@ _SHORTEST_S = 0.25
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 
 
-def with_others(work: Callable[[], T]) -> tuple[T, float | None]:
-    """Run `work` in this process; also returns how many cores others kept busy meanwhile.
+def with_others(
+    work: Callable[[], T],
+    own_s: Callable[[], float] = time.process_time,
+    shortest_s: float = _SHORTEST_S,
+) -> tuple[T, float | None]:
+    """Run `work`; also returns how many cores others kept busy meanwhile.
 
-    The second is None where the system does not tell (no `/proc/stat`), or not of so short a time.
+    `own_s` gives the processor seconds that count as our own, by default this process's. The
+    second answer is None where the system does not tell (no `/proc/stat`), or `work` took less
+    than `shortest_s`.
     """
-    busy, mine, started = _busy_s(), time.process_time(), time.perf_counter()
+    busy, mine, started = _busy_s(), own_s(), time.perf_counter()
     result = work()
-    seconds, own = time.perf_counter() - started, time.process_time() - mine
+    seconds, own = time.perf_counter() - started, own_s() - mine
     after = _busy_s()
-    if busy is None or after is None or seconds < _SHORTEST_S:
+    if busy is None or after is None or seconds < shortest_s:
         return result, None
     return result, max(0.0, after - busy - own) / seconds
 
