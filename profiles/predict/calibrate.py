@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -116,8 +117,9 @@ class Calibration(Spec):
             lab=_LAB,
         )
 
+    @cached_property
     def posterior(self) -> Posterior:
-        """Condition the shipped fit on the shipped rows and on the anchors."""
+        """The shipped fit, conditioned on the shipped rows and on the anchors."""
         shipped = shipped_rows()
         amounts = np.array([row.amounts for row in self.anchors])
         points = shipped.points.extended(amounts, [self._group(row) for row in self.anchors])

@@ -71,7 +71,7 @@ def predict_stages(
     if calibration is None and not any(known.unit == group.unit for known in groups):
         raise PredictionError(f"nothing was ever measured on a {group.unit}")
     points = _points(stages, group)
-    posterior = calibration.posterior() if calibration else shipped_posterior()
+    posterior = calibration.posterior if calibration else shipped_posterior()
     mean, spread = posterior.predict(points)
     parameters = load_parameters()
     known = set(points.identities) <= set(shipped_rows().points.identities)
