@@ -73,7 +73,9 @@ def _loaded(path: Path, convert: Callable[[Image.Image], Loaded]) -> Loaded:
 def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[np.float32]:
     """Fit an image to the square as `spec.fit` says, and lay it out as `tensor` asks.
 
-    Returns float32 RGB, 0 to 255, of shape (1, 3, H, W) or (1, H, W, 3).
+    Returns float32, 0 to 255, of shape (1, C, H, W) or (1, H, W, C): RGB, or of `GRAY` one channel,
+    pillow's "L" (ITU-R BT.601 luma, rounded before the image is scaled). Grey pixels, also as
+    `load_image` makes them RGB, keep their value exactly.
 
     The arithmetic of `fit="crop"` is that of timm's `create_transform` (torchvision's Resize and
     CenterCrop on a PIL image): the shorter side becomes `floor(size / crop_fraction)`, the longer
@@ -81,7 +83,11 @@ def prepare(image: Image.Image, spec: ImageSpec, tensor: TensorSpec) -> NDArray[
     """
     if spec.height != spec.width:
         raise InvalidSpec(f"images of {spec.height}x{spec.width} are not square")
-    pixels = np.asarray(_fitted(image, spec), np.float32)
+    # the weights of pillow's luma add up to 1: equal channels come out as they were
+    image = image.convert("L") if spec.channel_order == "GRAY" else image
+    pixels = np.asarray(_fitted(image, spec), np.float32).reshape(
+        spec.height, spec.width, spec.channels
+    )
     if tensor.layout == "NCHW":
         pixels = pixels.transpose(2, 0, 1)
     elif tensor.layout != "NHWC":

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,3 +256,63 @@ def test_a_line_would_become_a_bomb(tmp_path: Path) -> None:
         load_image(tmp_path / "line.png")
     Image.new("L", (1, 100)).save(tmp_path / "strip.png")
     assert prepare(load_image(tmp_path / "strip.png"), spec(64), tensor(64)).shape == (1, 3, 64, 64)
+
+
+GREY = ImageSpec(height=28, width=28, channel_order="GRAY")
+GREY_TENSOR = TensorSpec(name="image", shape=(1, 1, 28, 28), layout="NCHW")
+
+
+def grey_levels(dtype: type[np.integer[Any]] = np.uint8) -> np.ndarray:
+    """28 x 28 levels; of 8 bits each one three times and more."""
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(0).permutation(
+        np.linspace(0, top, 784).astype(dtype).reshape(28, 28)
+    )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_grey_image_of_the_right_size_comes_out_bit_for_bit(layout: str, tmp_path: Path) -> None:
+    levels = grey_levels()
+    assert set(levels.ravel()) == set(range(256))
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    shape = (1, 1, 28, 28) if layout == "NCHW" else (1, 28, 28, 1)
+    spec = TensorSpec.model_validate({"name": "image", "shape": shape, "layout": layout})
+    got = prepare(load_image(tmp_path / "x.png"), GREY, spec)
+    assert (got.shape, got.dtype, got.flags.c_contiguous) == (shape, np.float32, True)
+    np.testing.assert_array_equal(got.reshape(28, 28), levels)
+
+
+def test_sixteen_bits_of_grey_are_scaled_to_eight(tmp_path: Path) -> None:
+    levels = grey_levels(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    got = prepare(load_image(tmp_path / "x.png"), GREY, GREY_TENSOR)
+    np.testing.assert_array_equal(got[0, 0], (levels / 257).round())
+
+
+@pytest.mark.parametrize(
+    ("color", "luma"),
+    [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((200, 100, 50), 124)],
+)
+def test_colors_become_their_luma(color: tuple[int, int, int], luma: int) -> None:
+    got = prepare(Image.new("RGB", (40, 30), color), GREY, GREY_TENSOR)
+    assert set(got.ravel()) == {luma}
+
+
+def test_grey_is_scaled_and_cropped_as_rgb_is() -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (50, 70), np.uint8)
+    grey, rgb = Image.fromarray(levels), Image.fromarray(np.stack([levels] * 3, axis=-1))
+    loose = GREY.model_copy(update={"crop_fraction": 0.875})
+    got = prepare(grey, loose, GREY_TENSOR)
+    as_rgb = prepare(rgb, spec(28, 0.875), tensor(28))
+    np.testing.assert_array_equal(got[0, 0], as_rgb[0, 1])
+    np.testing.assert_array_equal(prepare(rgb, loose, GREY_TENSOR), got)
+
+
+def test_an_image_spec_knows_the_tensors_that_hold_its_images() -> None:
+    assert (GREY.channels, spec(28).channels) == (1, 3)
+    assert GREY.fits(GREY_TENSOR)
+    assert GREY.fits(TensorSpec(name="many", shape=(4, 28, 28, 1), layout="NHWC"))
+    assert not GREY.fits(tensor(28))
+    assert not spec(28).fits(GREY_TENSOR)
+    assert not GREY.fits(TensorSpec(name="features", shape=(1, 1, 15, 15), layout="NCHW"))
+    assert not GREY.fits(TensorSpec(name="row", shape=(1, 784), layout="NC"))

@@ -15,10 +15,11 @@ from flatbuffers.table import Table
 
 from phoneward.export.backends import About
 from phoneward.export.backends.tflite_metadata import with_metadata
-from phoneward.spec import TensorSpec
+from phoneward.spec import ImageSpec, TensorSpec
 
 ABOUT = About("tiny", "a description", "apache-2.0", "1.2", ("cat", "dog"))
 IMAGE = TensorSpec(name="image", shape=(1, 8, 6, 3), layout="NHWC")
+RGB = ImageSpec(height=8, width=6)
 LOGITS = TensorSpec(name="logits", shape=(1, 2), layout="NC")
 
 
@@ -42,7 +43,7 @@ def plain() -> bytes:
 
 @pytest.fixture(scope="module")
 def described(plain: bytes) -> bytes:
-    return with_metadata(plain, ABOUT, [IMAGE], [LOGITS])
+    return with_metadata(plain, ABOUT, [IMAGE], [LOGITS], RGB)
 
 
 class Reader:
@@ -55,6 +56,9 @@ class Reader:
         offset = self.table.Offset(4 + 2 * slot)
         assert offset, f"field {slot} is absent"
         return offset
+
+    def has(self, slot: int) -> bool:
+        return self.table.Offset(4 + 2 * slot) != 0
 
     def text(self, slot: int) -> str:
         return self.table.String(self._at(slot) + self.table.Pos).decode()
@@ -103,6 +107,42 @@ def test_the_tables_say_what_the_model_is(described: bytes) -> None:
     assert (size.uint(0), size.uint(1)) == (6, 8), "width, height"
     (labels,) = logits.children(6)
     assert (labels.text(0), labels.byte(2)) == ("labels.txt", 2)
+
+
+class Autoencoder(torch.nn.Module):
+    """Grey images to features, logits and grey images again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = torch.nn.Conv2d(1, 5, 3, stride=2), torch.nn.Linear(5, 2)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = self.conv(image.permute(0, 3, 1, 2))
+        return features.permute(0, 2, 3, 1), self.head(features.mean((2, 3))), 255 - image
+
+
+def test_grey_images_features_and_labels_are_told_apart() -> None:
+    import litert_torch
+
+    inputs = [TensorSpec(name="image", shape=(1, 8, 6, 1), layout="NHWC")]
+    outputs = [
+        TensorSpec(name="features", shape=(1, 3, 2, 5), layout="NHWC"),
+        LOGITS,
+        TensorSpec(name="converted", shape=(1, 8, 6, 1), layout="NHWC"),
+    ]
+    content = litert_torch.convert(Autoencoder().eval(), (torch.zeros(1, 8, 6, 1),)).model_content()
+    grey = RGB.model_copy(update={"channel_order": "GRAY"})
+    (subgraph,) = metadata_of(with_metadata(content, ABOUT, inputs, outputs, grey)).children(3)
+    (image,), (features, logits, converted) = subgraph.children(2), subgraph.children(3)
+    for tensor in (image, converted):
+        assert tensor.child(3).byte(0) == 2, "image properties"
+        assert tensor.child(3).child(1).byte(0) == 2, "GRAYSCALE"
+        assert tensor.has(4), "normalisation"
+    for tensor in (features, logits):
+        assert tensor.child(3).byte(0) == 1, "feature properties"
+        assert not tensor.has(4)
+    assert [tensor.has(6) for tensor in (features, logits, converted)] == [False, True, False]
 
 
 def test_labels_are_an_archive_behind_the_model(described: bytes) -> None:

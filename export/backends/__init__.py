@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from phoneward.bundle import Delegation, Stage
 from phoneward.names import Precision
 from phoneward.registry import Entry, Registry
-from phoneward.spec import TensorSpec
+from phoneward.spec import TensorSpec, logits_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,12 +23,18 @@ class Graph:
     """A stage ready for lowering.
 
     `module` is fp32, in eval mode, already rewritten; it takes the tensors of `stage.inputs` in
-    order (NCHW) and returns those of `stage.outputs`. `about` goes into the file's metadata.
+    order (NCHW) and returns those of `stage.outputs`. `about` goes into the file's metadata; a
+    graph without logits (`logits_in`) is no classifier and has none of the model's labels.
     """
 
     module: nn.Module
     stage: Stage
     about: About
+
+    def __post_init__(self) -> None:
+        if logits_in(self.stage.outputs) is None:
+            # backends see only what is true of this stage
+            object.__setattr__(self, "about", replace(self.about, labels=None))
 
 
 @dataclass(frozen=True)

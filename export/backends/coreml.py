@@ -13,6 +13,7 @@ from phoneward.export.backends import Lowered
 from phoneward.export.backends.coreml_modules import METADATA, as_metadata, name_modules
 from phoneward.export.backends.coreml_precision import Keep
 from phoneward.names import Precision
+from phoneward.spec import logits_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,17 +21,20 @@ if TYPE_CHECKING:
     from phoneward.bundle import Stage
     from phoneward.export.backends import About, Graph
     from phoneward.export.recipe import Recipe
-    from phoneward.spec import TensorSpec
+    from phoneward.spec import ImageSpec, TensorSpec
 
 _PROBABILITIES = "probabilities"
+_COLOR_LAYOUTS = {"RGB": "RGB", "GRAY": "GRAYSCALE"}
+_COLORS = {"RGB": "RGB", "GRAY": "grey"}
 
 
 class CoreMLBackend:
     """coremltools' converter from a torch.export program.
 
-    Images are Core ML image inputs (RGB, scale 1, no bias), so that a camera's pixel buffer can
-    be fed as it is. A classifier has two outputs besides its logits: `classLabel` and
-    `classLabel_probs`, which Vision turns into observations.
+    Images are Core ML image inputs (RGB or grey, scale 1, no bias), so that a camera's pixel buffer
+    can be fed as it is. A classifier has two outputs besides its own: `classLabel` and
+    `classLabel_probs`, made of its logits, which Vision turns into observations. Neither exists in
+    batches: Core ML makes those itself.
     """
 
     suffix = ".mlpackage"
@@ -46,6 +50,7 @@ class CoreMLBackend:
         if target not in self.targets:
             raise InvalidSpec(f"Core ML target '{target}'; known: {', '.join(self.targets)}")
         labels, stage = graph.about.labels, graph.stage
+        _check_single(graph)
         half = recipe.precision is Precision.FP16
         module, exported = exported_program(graph)
         modules = name_modules(exported, module)
@@ -93,8 +98,25 @@ def _passes(ct: Any) -> Any:
 
 def exported_program(graph: Graph) -> tuple[nn.Module, Any]:
     """Return the module that is converted, a classifier's with probabilities, and its program."""
-    module = _with_probabilities(graph.module) if graph.about.labels else graph.module
+    module, labelled = graph.module, _labelled(graph)
+    if labelled is not None:
+        module = _with_probabilities(module, graph.stage.outputs.index(labelled))
     return module, _program(module, graph.stage)
+
+
+def _labelled(graph: Graph) -> TensorSpec | None:
+    return logits_in(graph.stage.outputs) if graph.about.labels else None
+
+
+def _check_single(graph: Graph) -> None:
+    alone = [spec for spec in graph.stage.inputs if _image(graph.stage, spec)]
+    if (labelled := _labelled(graph)) is not None:
+        alone.append(labelled)
+    if any(spec.shape[0] > 1 for spec in alone):
+        raise InvalidSpec(
+            "Core ML makes its own batches from single images (MLArrayBatchProvider): "
+            "export without --batch"
+        )
 
 
 def _program(module: nn.Module, stage: Stage) -> Any:
@@ -118,7 +140,7 @@ def _gelu(x: Tensor, approximate: str = "none") -> Any:
     return 0.5 * x * (1 + inner.tanh())
 
 
-def _with_probabilities(body: nn.Module) -> nn.Module:
+def _with_probabilities(body: nn.Module, logits: int) -> nn.Module:
     import torch
 
     class WithProbabilities(torch.nn.Module):
@@ -126,23 +148,26 @@ def _with_probabilities(body: nn.Module) -> nn.Module:
             super().__init__()
             self.body = body
 
-        def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.body(image)
-            return logits, logits.softmax(-1)
+        def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+            answers = self.body(*tensors)
+            row = (answers,) if isinstance(answers, torch.Tensor) else tuple(answers)
+            return *row, row[logits].softmax(-1)
 
     return WithProbabilities()
 
 
 def _input(ct: Any, stage: Stage, index: int) -> Any:
     spec = stage.inputs[index]
-    if _is_image(stage, spec):
-        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    image = _image(stage, spec)
+    if image is not None:
+        layout = getattr(ct.colorlayout, _COLOR_LAYOUTS[image.channel_order])
+        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=layout)
     # without a type it would follow the precision of the program
     return ct.TensorType(name=spec.name, shape=spec.shape, dtype=np.dtype(spec.dtype).type)
 
 
-def _is_image(stage: Stage, spec: TensorSpec) -> bool:
-    return stage.image is not None and spec.layout == "NCHW"
+def _image(stage: Stage, spec: TensorSpec) -> ImageSpec | None:
+    return stage.image if stage.image is not None and stage.image.fits(spec) else None
 
 
 def _outputs(ct: Any, stage: Stage, *, classifier: bool) -> list[Any]:
@@ -163,7 +188,9 @@ def _describe(model: Any, about: About, stage: Stage) -> None:
     model.license = about.licence
     model.version = about.version
     for spec in stage.inputs:
-        kind = f"{spec.layout}, RGB 0 to 255" if _is_image(stage, spec) else spec.dtype
+        image = _image(stage, spec)
+        color = "" if image is None else _COLORS[image.channel_order]
+        kind = f"{spec.layout}, {color} 0 to 255" if color else spec.dtype
         model.input_description[spec.name] = f"{spec.shape} {kind}"
     for spec in stage.outputs:
         model.output_description[spec.name] = f"{spec.dtype} {spec.shape}"

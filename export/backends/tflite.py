@@ -59,7 +59,7 @@ class TFLiteBackend:
         content = litert_torch.convert(module, examples).model_content()
         if recipe.precision is Precision.FP16:
             content = _half_weights(content)
-        out.write_bytes(with_metadata(content, graph.about, inputs, outputs))
+        out.write_bytes(with_metadata(content, graph.about, inputs, outputs, stage.image))
         return Lowered(inputs, outputs, delegation_of(out))
 
 

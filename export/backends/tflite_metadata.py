@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phoneward.spec import logits_in
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from phoneward.export.backends import About
-    from phoneward.spec import TensorSpec
+    from phoneward.spec import ImageSpec, TensorSpec
 
 _LABELS = "labels.txt"
 _BUFFER_NAME = b"TFLITE_METADATA"
-_RGB = 1
+_COLOR_SPACES = {"RGB": 1, "GRAY": 2}
 _TENSOR_AXIS_LABELS = 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
 _NORMALIZATION_OPTIONS = 1
@@ -33,8 +35,13 @@ def with_metadata(
     about: About,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    image: ImageSpec | None,
 ) -> bytes:
-    """Return the model `content` with metadata, and `labels.txt` if `about` has labels."""
+    """Return the model `content` with metadata, and `labels.txt` if `about` has labels.
+
+    Tensors that fit `image` are described as images of its color space, and labels belong to the
+    logits.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -43,7 +50,7 @@ def with_metadata(
     entry = schema.MetadataT()
     entry.name = _BUFFER_NAME
     entry.buffer = len(model.buffers)
-    metadata = np.frombuffer(_metadata(about, inputs, outputs), np.uint8)
+    metadata = np.frombuffer(_metadata(about, inputs, outputs, image), np.uint8)
     model.buffers = [_AlignedBuffer(_data(buffer, content)) for buffer in model.buffers]
     model.buffers.append(_AlignedBuffer(metadata))
     model.metadata = [*(model.metadata or []), entry]
@@ -99,15 +106,20 @@ def _archive(labels: Sequence[str]) -> bytes:
     return stream.getvalue()
 
 
-def _metadata(about: About, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bytes:
+def _metadata(
+    about: About,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    image: ImageSpec | None,
+) -> bytes:
     import flatbuffers
 
     tables = _Tables(flatbuffers.Builder(1024))
-    labels = about.labels is not None
+    labelled = logits_in(outputs) if about.labels else None
     subgraph = tables.table(
         {
-            2: tables.vector([_tensor(tables, spec, labelled=False) for spec in inputs]),
-            3: tables.vector([_tensor(tables, spec, labelled=labels) for spec in outputs]),
+            2: tables.vector([_tensor(tables, spec, image, None) for spec in inputs]),
+            3: tables.vector([_tensor(tables, spec, image, labelled) for spec in outputs]),
         },
         fields=10,
     )
@@ -126,16 +138,19 @@ def _metadata(about: About, inputs: Sequence[TensorSpec], outputs: Sequence[Tens
     return bytes(tables.builder.Output())
 
 
-def _tensor(tables: _Tables, spec: TensorSpec, *, labelled: bool) -> int:
+def _tensor(
+    tables: _Tables, spec: TensorSpec, image: ImageSpec | None, labelled: TensorSpec | None
+) -> int:
+    image = image if image is not None and image.fits(spec) else None
     values: dict[int, int | Callable[[int], None]] = {
         0: tables.string(spec.name),
         1: tables.string(f"{spec.dtype} {spec.layout or ''} {spec.shape}"),
-        3: _content(tables, spec),
+        3: _content(tables, spec, image),
     }
-    if spec.layout == "NHWC":
+    if image is not None:
         # mean 0 and standard deviation 1: the graph normalises, a host passes 0 to 255
         values[4] = tables.vector([_identity_normalisation(tables)])
-    if labelled:
+    if spec is labelled:
         file = tables.table(
             {0: tables.string(_LABELS), 2: tables.byte(_TENSOR_AXIS_LABELS)}, fields=5
         )
@@ -143,10 +158,11 @@ def _tensor(tables: _Tables, spec: TensorSpec, *, labelled: bool) -> int:
     return tables.table(values, fields=7)
 
 
-def _content(tables: _Tables, spec: TensorSpec) -> int:
-    if spec.layout == "NHWC":
-        size = tables.table({0: tables.uint(spec.shape[2]), 1: tables.uint(spec.shape[1])}, 2)
-        properties = tables.table({0: tables.byte(_RGB), 1: size}, fields=2)
+def _content(tables: _Tables, spec: TensorSpec, image: ImageSpec | None) -> int:
+    if image is not None:
+        size = tables.table({0: tables.uint(image.width), 1: tables.uint(image.height)}, 2)
+        color_space = tables.byte(_COLOR_SPACES[image.channel_order])
+        properties = tables.table({0: color_space, 1: size}, fields=2)
         kind = _IMAGE_PROPERTIES
     else:
         properties, kind = tables.table({}, fields=0), _FEATURE_PROPERTIES

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class CoreMLSession(Session):
     """A Core ML package on all compute units; `threads` has no meaning there.
 
-    Image inputs take whole numbers: a float32 array (1, 3, H, W) of RGB 0 to 255 becomes an
-    8-bit image.
+    Image inputs take whole numbers: a float32 array (1, 3, H, W) of RGB 0 to 255, or (1, 1, H, W)
+    of grey, becomes an 8-bit image.
     """
 
     def _load(self) -> None:
@@ -46,4 +46,4 @@ def _image(array: NDArray[Any]) -> Any:
     from PIL import Image
 
     pixels = np.moveaxis(array[0], 0, -1).round().clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

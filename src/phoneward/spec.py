@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 DType = Literal["float32", "float16", "int32", "int8", "uint8", "bool"]
 Layout = Literal["NCHW", "NHWC", "NC", "NLC", "C", "scalar"]
 Positive = Annotated[int, Field(gt=0)]
+ChannelOrder = Literal["RGB", "GRAY"]
+
+LOGITS = "logits"
+_CHANNELS = {"RGB": 3, "GRAY": 1}
 
 
 class Spec(BaseModel):
@@ -58,8 +63,18 @@ class TensorSpec(Spec):
             )
 
 
+def logits_in(outputs: Sequence[TensorSpec]) -> TensorSpec | None:
+    """Return the output that holds scores of classes: layout NC, named `logits`; None without one.
+
+    A stage with such an output is a classifier, whatever else it returns; one without is none.
+    """
+    return next((spec for spec in outputs if spec.layout == "NC" and spec.name == LOGITS), None)
+
+
 class ImageSpec(Spec):
-    """How an image becomes a model's input: RGB, 0 to 255, of a fixed size.
+    """How an image becomes a model's input: RGB or grey, 0 to 255, of a fixed size.
+
+    `GRAY` has one channel, the luma of ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B).
 
     With `fit="crop"` the resize rule is timm's evaluation transform: the shorter side is scaled to
     `size / crop_fraction` (rounded down) with `interpolation`, then the centre is cropped. With
@@ -69,8 +84,21 @@ class ImageSpec(Spec):
 
     height: Positive
     width: Positive
-    channel_order: Literal["RGB"] = "RGB"
+    channel_order: ChannelOrder = "RGB"
     value_range: tuple[float, float] = (0.0, 255.0)
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fit: Literal["crop", "stretch"] = "crop"
+
+    @property
+    def channels(self) -> int:
+        """How many numbers a pixel has."""
+        return _CHANNELS[self.channel_order]
+
+    def fits(self, tensor: TensorSpec) -> bool:
+        """Whether a tensor, NCHW or NHWC, has the image's channels and size, in any number."""
+        sizes = {"N": None, "C": self.channels, "H": self.height, "W": self.width}
+        if tensor.layout not in ("NCHW", "NHWC"):
+            return False
+        pairs = zip(tensor.layout, tensor.shape, strict=True)
+        return all(sizes[axis] in (None, size) for axis, size in pairs)
