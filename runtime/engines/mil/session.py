@@ -17,7 +17,8 @@ class MilSession(Session):
 
     Every result is rounded to the type that the program declares, with sums in float32. Image
     inputs take whole numbers, as in Core ML: a float32 array (1, 3, H, W) of RGB 0 to 255, or
-    (1, 1, H, W) of grey, becomes an 8-bit image. States start at zero and live as long as the session.
+    (1, 1, H, W) of grey, becomes an 8-bit image. States start at zero and live as long as the
+    session.
     """
 
     def _load(self) -> None:
