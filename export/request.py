@@ -32,6 +32,7 @@ def make_request(
     formats: Sequence[str] = (),
     precisions: Sequence[Precision] = (),
     knobs: Knobs = AS_IS,
+    batch: int = 1,
 ) -> ExportRequest:
     """Check every name and decide the artifacts.
 
@@ -43,13 +44,16 @@ def make_request(
     Raises:
         UnknownName: no such model, device or format.
         InvalidSpec: a device or format named would get no artifact, or there is none to make; or
-            the model has no such knob.
+            the model has no such knob, or no graphs for that many images at a time (`batch`).
         WeightsError: the weights file is named after another model.
         MissingExtra: a package that the model or a format needs is not installed.
     """
     card, family = find(model)
     card = family.configure(card, knobs)
     _check_name(weights, model)
+    if (path := Path(weights)).is_file():
+        card = family.fitted(card, path)
+    card = family.batched(card, batch)
     for name in formats:
         BACKENDS.entry(name)
     if devices:

@@ -9,6 +9,7 @@ from phoneward.registry import Entry, Registry
 FAMILIES: Registry[Family] = Registry(
     "model family",
     {
+        "cbnet": Entry("phoneward.export.models.cbnet.family:CBNET", "export", ("torch", "timm")),
         "efficienttam": Entry(
             "phoneward.export.models.efficienttam.family:EFFICIENTTAM", "export", ("torch",)
         ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from phoneward.bundle import Stage
-from phoneward.spec import ImageSpec
+from phoneward.spec import ImageSpec, Spec
 
 if TYPE_CHECKING:
     from typing import Any
@@ -54,7 +55,8 @@ class ModelCard:
 
     `hub` is the Hugging Face repository that has the pretrained weights in `hub_file`, `package`
     an installable Python distribution that carries them instead. `top1_percent` is ImageNet-1k
-    validation accuracy as published for the hub's weights.
+    validation accuracy as published for the hub's weights. `settings` is what else decides the
+    network, for families whose weights files state it: they are trained by Phoneward.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ModelCard:
     hub_file: str = "model.safetensors"
     top1_percent: float | None = None
     knobs: Knobs = AS_IS
+    settings: Spec | None = None
 
 
 class Family(Protocol):
@@ -86,6 +89,21 @@ class Family(Protocol):
         """Return the card of the same model with `knobs` turned, its stages reshaped to them.
 
         Raises `InvalidSpec` for knobs that the model does not have, or beyond their range.
+        """
+        ...
+
+    def fitted(self, card: ModelCard, weights: Path) -> ModelCard:
+        """Return the card as a weights file's own settings want it; imports no torch.
+
+        A family whose weights files state none returns the card. Raises `WeightsError` for
+        settings that are missing or make no sense.
+        """
+        ...
+
+    def batched(self, card: ModelCard, batch: int) -> ModelCard:
+        """Return the card with stages for `batch` images at a time.
+
+        Raises `InvalidSpec` if the family's graphs take one, or the number is out of range.
         """
         ...
 

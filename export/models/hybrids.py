@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoneward.bundle import Stage
@@ -37,6 +38,16 @@ class Hybrids:
         """Return the card; a classifier has nothing to turn, so other knobs raise `InvalidSpec`."""
         if knobs != AS_IS:
             raise InvalidSpec(f"{card.name} remembers nothing: it has no memory to configure")
+        return card
+
+    def fitted(self, card: ModelCard, weights: Path) -> ModelCard:
+        """Return the card: the name says all of a timm model."""
+        return card
+
+    def batched(self, card: ModelCard, batch: int) -> ModelCard:
+        """Return the card; its graphs take one image, so others raise `InvalidSpec`."""
+        if batch != 1:
+            raise InvalidSpec(f"{card.name}: its graphs take one image at a time, not {batch}")
         return card
 
     def constants(self, card: ModelCard) -> dict[str, int | float | str]:

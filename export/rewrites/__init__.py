@@ -53,6 +53,8 @@ REWRITES: Registry[Rewrite] = Registry(
             "linear_norm",
             "tam_windows",
             "tam_memory_encoder",
+            "fold_image_scale",
+            "merge_linears",
         )
     },
 )

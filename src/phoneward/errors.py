@@ -9,6 +9,7 @@
     ├── WeightsError                    weights that cannot be read or do not fit the model
     │   └── HubUnavailable              the hub with the pretrained weights was not reached
     ├── ImageError                      a file that is not a readable image
+    ├── DataError                       a data set that is not there, damaged, or of no use
     ├── VideoError                      frames that cannot be read to the end
     ├── Interrupted                     a signal ended the work; what was done is kept
     ├── PromptError                     a prompt that says nothing, or of no place in the video
@@ -91,6 +92,14 @@ class ImageError(PhonewardError):
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
         super().__init__(f"{path}: not a readable image ({reason})")
+
+
+class DataError(PhonewardError):
+    """A data set, or a file of one, is missing, damaged, or cannot be trained on."""
+
+    def __init__(self, source: Path | str, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"{source}: {reason}")
 
 
 class VideoError(PhonewardError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phoneward.errors import InvalidSpec
@@ -60,6 +61,16 @@ class EfficientTAMFamily:
             knobs = dataclasses.replace(knobs, memory_slots=None)
         turned = dataclasses.replace(card, knobs=knobs)
         return dataclasses.replace(turned, stages=stages(variant_of(turned)))
+
+    def fitted(self, card: ModelCard, weights: Path) -> ModelCard:
+        """Return the card: the name says all of a variant."""
+        return card
+
+    def batched(self, card: ModelCard, batch: int) -> ModelCard:
+        """Return the card; its graphs take one frame, so others raise `InvalidSpec`."""
+        if batch != 1:
+            raise InvalidSpec(f"{card.name}: its graphs take one frame at a time, not {batch}")
+        return card
 
     def constants(self, card: ModelCard) -> dict[str, int | float | str]:
         """Return the sizes of a host's arrays, and how the memory is pooled."""

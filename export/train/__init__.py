@@ -1,0 +1,1 @@
+"""Training of what Phoneward trains by itself: small, seeded, resumable."""

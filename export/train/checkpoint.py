@@ -1,0 +1,66 @@
+"""A training's state on disk: whole or absent, and only for the training that it was made by."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phoneward.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from torch import nn, optim
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of one phase lies; `key` says what it is of: settings, data, seed."""
+
+    path: Path
+    key: str
+
+    def save(self, model: nn.Module, optimizer: optim.Optimizer, losses: list[float]) -> None:
+        """Write the state after the last of `losses`' epochs."""
+        import torch
+
+        state = {
+            "key": self.key,
+            "losses": losses,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
+        torch.save(state, beside)
+        beside.replace(self.path)
+
+    def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> list[float]:
+        """Load the state if there is one; returns the losses of the epochs that are done.
+
+        Raises:
+            InvalidSpec: it is of a training with other settings, or damaged.
+        """
+        import torch
+
+        if not self.path.exists():
+            return []
+        try:
+            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            key, losses = state["key"], list(state["losses"])
+        except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError) as error:
+            raise InvalidSpec(
+                f"{self.path}: damaged checkpoint; remove it to start anew"
+            ) from error
+        if key != self.key:
+            raise InvalidSpec(
+                f"{self.path}: of a training with other settings; choose another output folder, "
+                "or remove it to start anew"
+            )
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return losses
+
+    def remove(self) -> None:
+        """Forget the state, when what it led to is kept elsewhere."""
+        self.path.unlink(missing_ok=True)
