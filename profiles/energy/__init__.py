@@ -1,0 +1,1 @@
+"""Energy per inference: predicted as power times time, or measured by a counter; never mixed."""
