@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
+_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 _MOST_UNEQUAL = 100
 _TOP16 = 65535
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -36,6 +39,22 @@ def load_image(path: Path) -> Image.Image:
             one side more than 100 times the other (scaling the shorter one would be the bomb).
     """
     return _loaded(path, _to_rgb)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files of a folder by name, without those of folders in it and hidden ones.
+
+    Raises:
+        ImageError: there are none, or the folder cannot be listed.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise ImageError(folder, error.strerror or str(error)) from error
+    files = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise ImageError(folder, "a folder without images in it")
+    return files
 
 
 def load_levels(path: Path) -> NDArray[np.uint8]:
