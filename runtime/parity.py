@@ -38,7 +38,7 @@ class Thresholds:
     `relative_error` bounds the largest absolute error of a sample over the range of PyTorch's
     output for that sample;
     `top1_agreement` is the share of photographs whose top class must be PyTorch's; a class whose
-    PyTorch score is within `tie` of its sample's range of the best one counts as the top class.
+    PyTorch score is within `tie` of its image's range of the best one counts as the top class.
     """
 
     relative_error: float
@@ -161,11 +161,15 @@ def judge(artifact: Artifact, reference: Reference, answers: Arrays, engine: str
     """Compare answers (by output name, stacked over samples) with PyTorch's.
 
     An output with a value that is not finite fails; no figures are given for it, and its `reason`
-    names it. Outputs of layout NC are scores of classes: their top class must agree on the
-    photographs, and without photographs nothing is proved, which fails too.
+    names it. Outputs of layout NC are scores of classes, image by image where a sample has
+    several: their top class must agree on the photographs, and without photographs nothing is
+    proved, which fails too.
     """
     thresholds = THRESHOLDS[artifact.precision]
     real = reference.real(artifact.stage)
+    images = int(real.sum()) * max(
+        [t.shape[0] for t in artifact.outputs if t.layout == "NC"] or [1]
+    )
     figures: list[OutputParity] = []
     reasons: list[str] = []
     agreements: list[float] = []
@@ -181,13 +185,13 @@ def judge(artifact: Artifact, reference: Reference, answers: Arrays, engine: str
         elif tensor.layout == "NC":
             reasons.append(f"{tensor.name}: no photographs to compare the top class on")
     agreement = min(agreements, default=None)
-    reasons += _misses(figures, agreement, thresholds, int(real.sum()))
+    reasons += _misses(figures, agreement, thresholds, images)
     return Parity(
         status=ParityStatus.FAILED if reasons else ParityStatus.OK,
         engine=engine,
         outputs=tuple(figures),
         top1_agreement=agreement,
-        images=int(real.sum()),
+        images=images,
         reason="; ".join(reasons) or None,
     )
 
@@ -227,13 +231,13 @@ def compare(name: str, expected: NDArray[Any], got: NDArray[Any]) -> OutputParit
 
 
 def top1_agreement(expected: NDArray[Any], got: NDArray[Any], tie: float) -> float:
-    """Share of samples, of which there is at least one, whose best class is PyTorch's.
+    """Share of images, of which there is at least one, whose best class is PyTorch's.
 
-    Near ties agree: a class counts as PyTorch's best if PyTorch scores it within `tie` of that
-    sample's range of scores below its best.
+    Scores are (..., K), each row of K an image's. Near ties agree: a class counts as PyTorch's best
+    if PyTorch scores it within `tie` of that image's range of scores below its best.
     """
-    scores = expected.reshape(len(expected), -1).astype(np.float64)
-    chosen = got.reshape(len(got), -1).argmax(axis=1)
+    scores = expected.reshape(-1, expected.shape[-1]).astype(np.float64)
+    chosen = got.reshape(-1, got.shape[-1]).argmax(axis=1)
     allowed = tie * (scores.max(axis=1) - scores.min(axis=1))
     lost = scores.max(axis=1) - scores[np.arange(len(scores)), chosen]
     return float((lost <= allowed).mean())

@@ -111,18 +111,22 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 @given(
-    expected=arrays(np.float32, (4, 1, 5), elements=SOME),
-    got=arrays(np.float32, (4, 1, 5), elements=SOME),
+    pair=st.sampled_from([(4, 1, 5), (2, 3, 5)]).flatmap(
+        lambda shape: st.tuples(
+            arrays(np.float32, shape, elements=SOME), arrays(np.float32, shape, elements=SOME)
+        )
+    ),
     tie=st.sampled_from([1e-6, 1e-3]),
 )
 def test_top1_agreement_equals_a_plain_calculation(
-    expected: NDArray[np.float32], got: NDArray[np.float32], tie: float
+    pair: tuple[NDArray[np.float32], NDArray[np.float32]], tie: float
 ) -> None:
+    expected, got = (scores.reshape(-1, 5).tolist() for scores in pair)
     agreed = 0
-    for truth, answer in zip(expected[:, 0].tolist(), got[:, 0].tolist(), strict=True):
+    for truth, answer in zip(expected, got, strict=True):
         lost = max(truth) - truth[answer.index(max(answer))]
         agreed += lost <= tie * (max(truth) - min(truth))
-    assert top1_agreement(expected, got, tie) == agreed / 4
+    assert top1_agreement(*pair, tie) == agreed / len(expected)
 
 
 @given(arrays(np.float32, (4, 1, 5), elements=SOME))
@@ -215,6 +219,20 @@ def test_what_is_not_finite_never_passes(
         assert parity.status is ParityStatus.FAILED
         assert parity.reason == f"logits: not all values of {whose} are finite"
         assert parity.outputs == ()
+
+
+def test_images_of_a_batch_are_judged_one_by_one(tflite: Artifact) -> None:
+    """Two images a sample: over all 20 scores only the surest image would be looked at."""
+    logits = np.tile(LOGITS[:, :1], (1, 2, 1))
+    logits[:, 0, :2], logits[:, 1, :2] = (5.0, 4.99), (90.0, -90.0)
+    answers = logits.copy()
+    answers[1, 0, :2] = 4.99, 5.0
+    spec = TensorSpec(name="logits", shape=(2, 10), layout="NC")
+    batched = tflite.model_copy(update={"precision": Precision.FP16, "outputs": (spec,)})
+    parity = verdict(batched, answers, logits=logits)
+    assert (parity.images, parity.top1_agreement) == (6, pytest.approx(5 / 6))
+    assert parity.reason == "top-1 agreement 83% on 6 photographs"
+    assert verdict(batched, logits, logits=logits).status is ParityStatus.OK
 
 
 def test_without_photographs_nothing_is_proved(tflite: Artifact) -> None:
