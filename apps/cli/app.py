@@ -27,6 +27,7 @@ from phoneward.apps.cli import (
     report,
     run,
     track,
+    train,
     verify,
 )
 from phoneward.errors import PhonewardError
@@ -64,6 +65,8 @@ VERBS = {
 }
 for name, verb in VERBS.items():
     app.command(name, epilog=verb.EXAMPLE)(verb.command)
+# one command a recipe: each has options of its own
+app.add_typer(train.app, name="train")
 
 
 def _version(asked: bool) -> None:

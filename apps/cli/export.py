@@ -18,6 +18,7 @@ from phoneward.apps.cli.artifacts import (
 )
 from phoneward.apps.cli.export_options import (
     AnyVariantOption,
+    BatchOption,
     DeviceOption,
     DryRunOption,
     ForceOption,
@@ -58,6 +59,7 @@ def command(
     precision: PrecisionOption = None,
     keep_fp32: KeepOption = None,
     weights: WeightsOption = "pretrained",
+    batch: BatchOption = 1,
     memory_slots: SlotsOption = None,
     pooled_memory: PooledOption = None,
     object_pointers: PointersOption = None,
@@ -84,6 +86,8 @@ def command(
     named = tuple(format_name or ()), tuple(precision or ())
     decision = None
     if target_ms is not None:
+        if batch != 1:
+            raise InvalidSpec("a latency target is for one image: leave --batch out")
         sole = _sole_device(device or ())
         try:
             decision = _choose(
@@ -97,7 +101,7 @@ def command(
     elif any_variant:
         raise InvalidSpec("--any-variant chooses for a latency target: give --target-ms")
     else:
-        request = make_request(model, weights, device or (), *named, fixed.knobs())
+        request = make_request(model, weights, device or (), *named, fixed.knobs(), batch)
     request = keep_in_float(request, keep_fp32 or ())
     destination = output or Path(request.model.name)
     options = Options(force=force, use_cache=not no_cache)

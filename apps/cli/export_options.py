@@ -109,6 +109,14 @@ AnyVariantOption = Annotated[
         rich_help_panel=_TARGET,
     ),
 ]
+BatchOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Images that a graph takes at a time, for models whose graphs can (not Core ML's).",
+        rich_help_panel=_MADE,
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(

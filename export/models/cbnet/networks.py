@@ -31,7 +31,7 @@ class RectifiedPool(nn.Module):
         x = F.relu(x)
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2))
-        return F.max_pool2d(x, 2)
+        return F.max_pool2d(x, 2, stride=2)
 
 
 class Stem(nn.Module):

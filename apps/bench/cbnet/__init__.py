@@ -1,0 +1,1 @@
+"""CBNet on real engines, beside what it is compared with and what was published of it."""

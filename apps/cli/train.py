@@ -1,0 +1,113 @@
+"""`phoneward train`: networks that Phoneward trains by itself, one command a recipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from phoneward.export.train.cbnet.record import Record
+
+EXAMPLE = "Example: phoneward train cbnet --data fashion-mnist -o clothes"
+
+app = typer.Typer(no_args_is_help=True, help="Train a small network on this machine.")
+
+
+@app.command("cbnet", epilog=EXAMPLE)
+def cbnet(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="mnist, fashion-mnist, kmnist, a folder of IDX files, or a folder of images by "
+            "class.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the training.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            help=r"Widths of its inner layers \[default: those published for the data].",
+            metavar="WIDTHS",
+        ),
+    ] = None,
+    exit_entropy: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help=r"An image below it leaves at the exit, in nats \[default: as published for the "
+            "data, else chosen on held-out images].",
+        ),
+    ] = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Also train a hybrid to stand behind an exit.")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Instead of every network's own number.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for PyTorch.")] = 2,
+    json_output: JsonFlag = False,
+) -> None:
+    """Train LeNet, BranchyNet, its light network and CBNet on grey images of 28 x 28.
+
+    What is finished in the folder is not trained again, and what was interrupted goes on: the same
+    command resumes. Each network becomes a file that `export NAME --weights FILE` takes.
+    """
+    import torch
+
+    from phoneward.export.train.cbnet.pictures import write_sheet
+    from phoneward.export.train.cbnet.plan import plan_for
+    from phoneward.export.train.cbnet.run import run
+    from phoneward.export.train.data import open_dataset
+
+    torch.set_num_threads(threads)
+    dataset = open_dataset(data, seed=seed)
+    plan = plan_for(
+        dataset,
+        seed=seed,
+        autoencoder=_widths(autoencoder),
+        exit_entropy=exit_entropy,
+        epochs=epochs,
+        hybrid=hybrid,
+    )
+    with progress_bar(quiet=json_output or not sys.stderr.isatty()) as progress:
+        record = run(dataset, plan, output, progress)
+    sheet = write_sheet(dataset, output)
+    if json_output:
+        print_json({**record.model_dump(mode="json"), "folder": str(output.absolute())})
+        return
+    _print(record, output, sheet)
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{text!r} is no list of widths such as 512,384,256,64")
+    return tuple(int(part) for part in parts)
+
+
+def _print(record: Record, output: Path, sheet: Path) -> None:
+    exits = record.branchynet
+    rows = [
+        ("lenet", f"{record.accuracies['lenet']:.2%}", ""),
+        ("branchynet", f"{exits.accuracy:.2%}", f"{exits.exit_rate:.2%}"),
+        ("cbnet_light", f"{record.accuracies['cbnet_light']:.2%}", ""),
+        ("cbnet", f"{record.accuracies['cbnet']:.2%}", ""),
+    ]
+    if other := record.exit_hybrid:
+        rows.append(("exit_hybrid", f"{other.accuracy:.2%}", f"{other.exit_rate:.2%}"))
+    title = f"{record.data}: {record.test_images} test images, in PyTorch"
+    print_table(title, ("network", "accuracy", "leave at the exit"), rows)
+    print(
+        f"Hard: {record.hard_rate:.2%} of the training images do not leave at BranchyNet's exit "
+        f"(entropy {exits.exit_entropy:.3g} or more)"
+    )
+    print(f"Conversions: {sheet}")
+    print(f"Next: phoneward export cbnet --weights {output / 'cbnet.safetensors'} --device DEVICE")

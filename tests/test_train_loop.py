@@ -1,0 +1,96 @@
+"""Training: an interruption changes nothing, and checkpoints are of one training alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from phoneward.errors import InvalidSpec
+from phoneward.export.train.checkpoint import Checkpoint
+from phoneward.export.train.loop import Phase, Schedule, fit
+
+SCHEDULE = Schedule(epochs=4, batch=8, rate=0.05)
+
+
+class Stop(Exception):  # noqa: N818 - what a test interrupts with
+    pass
+
+
+def model() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+
+def epoch(generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    for _ in range(3):
+        x = torch.randn(8, 3, generator=generator)
+        yield x, x.sum(1, keepdim=True)
+
+
+def train(
+    folder: Path, stop_at: int | None = None, key: str = "a", rate: float = 0.05
+) -> tuple[nn.Module, list[float]]:
+    network = model()
+
+    def report(name: str, done: int, total: int) -> None:
+        if done == stop_at:
+            raise Stop
+
+    losses = fit(
+        network,
+        epoch,
+        lambda b: (network(b[0]) - b[1]).square().mean(),
+        Phase("sum", Schedule(4, 8, rate), 5),
+        Checkpoint(folder / "sum.pt", key),
+        report,
+    )
+    return network, losses
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path, at: int) -> None:
+    whole, losses = train(tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", stop_at=at)
+    resumed, again = train(tmp_path / "cut")
+    assert again == losses
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_learns_and_ends_in_eval_mode(tmp_path: Path) -> None:
+    network, losses = train(tmp_path)
+    assert losses[-1] < losses[0]
+    assert not network.training
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(tmp_path, stop_at=2)
+    with pytest.raises(InvalidSpec, match="of a training with other settings"):
+        train(tmp_path, key="b")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sum.pt").write_bytes(content)
+    with pytest.raises(InvalidSpec, match=r"sum\.pt: damaged checkpoint; remove it"):
+        train(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="sum: the loss of epoch"):
+        train(tmp_path, rate=1e30)
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    assert SCHEDULE.rate_at(0) == 0
+    assert SCHEDULE.rate_at(0.05) == pytest.approx(0.025)
+    assert SCHEDULE.rate_at(0.1) == pytest.approx(0.05)
+    assert SCHEDULE.rate_at(1) == pytest.approx(0, abs=1e-9)
+    rates = [SCHEDULE.rate_at(done / 100) for done in range(10, 101)]
+    assert rates == sorted(rates, reverse=True)
