@@ -53,6 +53,9 @@ CLIP_THRESHOLDS: Mapping[Precision, ClipThresholds] = {
     Precision.FP32: ClipThresholds(min_iou=0.99, relative_error=1e-3, always=True),
     # half precision throughout is 3e-3 off; memories one frame too old are 1.6e-2 off
     Precision.FP16: ClipThresholds(min_iou=0.95, relative_error=1e-2),
+    # no tracker was measured in 8 bits yet; a prompted mask remembered as if it had been tracked,
+    # which must not pass, is 8e-2 off and leaves an IoU of 0.905
+    Precision.INT8: ClipThresholds(min_iou=0.92, relative_error=5e-2),
 }
 
 

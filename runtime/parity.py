@@ -50,6 +50,9 @@ THRESHOLDS: Mapping[Precision, Thresholds] = {
     Precision.FP32: Thresholds(relative_error=1e-4, tie=1e-6),
     # half precision resolves 2^-11 = 5e-4 of a value: closer scores than twice that are tied
     Precision.FP16: Thresholds(relative_error=2e-2, tie=1e-3),
+    # largest errors so far: 8e-3 of trained weights (EfficientNet-Lite0, ONNX), 7e-2 of random ones
+    # (mobilevitv2_050, ONNX); two scores that are each off by the former swap within 2e-2
+    Precision.INT8: Thresholds(relative_error=1e-1, tie=2e-2),
 }
 
 

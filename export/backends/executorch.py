@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class ExecuTorchBackend:
     """torch.export, then XNNPACK's partitioner; inputs and outputs stay float32 NCHW.
 
-    fp16 computes in half precision between two casts, so that a host never handles halves.
+    fp16 computes in half precision between two casts, so that a host never handles halves. int8 is
+    of linear layers, multiplied as integers.
     """
 
     suffix = ".pte"
-    precisions = (Precision.FP32, Precision.FP16)
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
     targets: tuple[str, ...] = ()
     distributions = ("executorch", "torch")
 
@@ -34,14 +35,15 @@ class ExecuTorchBackend:
 
         from phoneward.export.backends.half import halved
         from phoneward.export.backends.trace import trace
+        from phoneward.export.quantize.executorch import quantized
 
         if recipe.precision is Precision.FP16:
             graph = halved(graph)
-        edge = to_edge_transform_and_lower(trace(graph), partitioner=[XnnpackPartitioner()])
+        program = quantized(graph) if recipe.precision is Precision.INT8 else trace(graph)
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         delegation = _delegation(edge.exported_program().graph_module)
-        program = edge.to_executorch()
         with out.open("wb") as stream:
-            program.write_to_file(stream)
+            edge.to_executorch().write_to_file(stream)
         return Lowered(graph.stage.inputs, graph.stage.outputs, delegation)
 
 

@@ -20,13 +20,13 @@ class OnnxBackend:
     """torch.onnx's exporter; float32 NCHW inputs and outputs.
 
     fp16 stores and computes in half precision between two casts; ONNX Runtime's CPU provider
-    computes most of it in single precision.
+    computes most of it in single precision. int8 is of linear layers, multiplied as integers.
     """
 
     suffix = ".onnx"
-    precisions = (Precision.FP32, Precision.FP16)
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
     targets: tuple[str, ...] = ()
-    distributions = ("onnx", "onnxscript", "torch")
+    distributions = ("onnx", "onnxscript", "onnxruntime", "torch")
 
     def lower(self, graph: Graph, recipe: Recipe, out: Path) -> Lowered:
         """Write one self-contained file (weights inside)."""
@@ -34,6 +34,7 @@ class OnnxBackend:
 
         from phoneward.export.backends.half import halved
         from phoneward.export.backends.trace import example_inputs
+        from phoneward.export.quantize.onnx import quantized
 
         if recipe.precision is Precision.FP16:
             graph = halved(graph)
@@ -50,6 +51,8 @@ class OnnxBackend:
         if program is None:
             raise RuntimeError("torch.onnx.export returned no program")
         model = program.model_proto
+        if recipe.precision is Precision.INT8:
+            model = quantized(model)
         _describe(model, graph.about)
         out.write_bytes(model.SerializeToString())
         return Lowered(stage.inputs, stage.outputs)

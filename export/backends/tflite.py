@@ -34,11 +34,12 @@ class TFLiteBackend:
     """litert-torch's converter; NCHW tensors become NHWC, which is what cameras deliver.
 
     fp16 halves the stored weights; kernels compute in float32 on CPUs without half arithmetic,
-    and GPU delegates compute in half precision from either file.
+    and GPU delegates compute in half precision from either file. int8 is of fully connected layers,
+    which XNNPACK multiplies as integers.
     """
 
     suffix = ".tflite"
-    precisions = (Precision.FP32, Precision.FP16)
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
     targets: tuple[str, ...] = ()
     distributions = ("litert-torch", "litert-converter", "ai-edge-quantizer", "torch")
 
@@ -49,6 +50,7 @@ class TFLiteBackend:
         from phoneward.export.backends.tflite_delegation import delegation_of
         from phoneward.export.backends.tflite_metadata import with_metadata
         from phoneward.export.backends.trace import example_inputs
+        from phoneward.export.quantize.tflite import quantized
 
         stage = graph.stage
         module, inputs, outputs = _channel_last(graph.module, stage)
@@ -59,6 +61,8 @@ class TFLiteBackend:
         content = litert_torch.convert(module, examples).model_content()
         if recipe.precision is Precision.FP16:
             content = _half_weights(content)
+        elif recipe.precision is Precision.INT8:
+            content = quantized(content)
         out.write_bytes(with_metadata(content, graph.about, inputs, outputs, stage.image))
         return Lowered(inputs, outputs, delegation_of(out))
 

@@ -10,10 +10,15 @@ class Precision(str, Enum):
 
     `fp16` means what the format makes of it: Core ML and ExecuTorch compute in half precision,
     TFLite and ONNX Runtime store half-precision weights and may compute in single precision.
+
+    `int8` is of linear layers alone: weights in 8 bits with a scale an output channel, activations
+    in floating point, quantized on the fly by engines that multiply integers. The rest is `fp32`,
+    in Core ML `fp16`, as is a whole graph that has no linear layers.
     """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
 
     def __str__(self) -> str:
         """Return the bare name, as written in manifests and on the command line."""

@@ -27,7 +27,7 @@ STAGE = Stage(
 )
 ABOUT = About("tiny", "a small network", "MIT", "1.2.3", LABELS)
 RECIPES = [Recipe(name, p) for name in BACKENDS for p in BACKENDS.get(name).precisions]
-TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 2e-2}
+TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 2e-2}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ def network() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-            self.head = nn.Linear(8, len(LABELS))
+            self.hidden = nn.Linear(8, 1024)
+            self.head = nn.Linear(1024, len(LABELS))
 
         def forward(self, image: Any) -> Any:
             features = self.conv(image * (1 / 255)).relu()
-            return self.head(features.mean((2, 3), keepdim=True).flatten(1))
+            pooled = features.mean((2, 3), keepdim=True).flatten(1)
+            return self.head(self.hidden(pooled).relu())
 
     torch.manual_seed(0)
     return Tiny().eval()
@@ -97,6 +99,17 @@ def test_the_numbers_are_pytorchs(recipe: Recipe, made: dict[Recipe, Made]) -> N
     with open_session(engines[0], one.path, (spec,), one.lowered.outputs) as session:
         logits = session({"image": image})["logits"]
     assert np.abs(logits - one.expected).max() <= TOLERANCE[recipe.precision] * np.ptp(one.expected)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_fewer_bits_make_a_smaller_file(name: str, made: dict[Recipe, Made]) -> None:
+    recipes = [recipe for recipe in RECIPES if recipe.format == name]
+    sizes = {recipe.precision: size_of(made[recipe].path) for recipe in recipes}
+    for precision in set(sizes) - {Precision.FP32}:
+        assert sizes[precision] < sizes[Precision.FP32]
+    # 13 thousand weights of linear layers, of which each has three bytes less
+    if Precision.INT8 in sizes:
+        assert sizes[Precision.INT8] < sizes[Precision.FP32] - 2 * 13312
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -11,6 +11,7 @@ from phoneward.profiles.device import Fact, load_device
 from phoneward.profiles.kernels import Kernel
 from phoneward.profiles.report.figures import central
 from phoneward.profiles.report.page.entries import Entry
+from phoneward.profiles.report.schema import StageReport
 
 _BANDWIDTH = "dram_peak_gbps"
 
@@ -88,7 +89,7 @@ def rooflines(entries: Sequence[Entry]) -> list[Roofline]:
         whole = not points
         if whole:
             time = central(entry.stage.result).value
-            points = _joined({None: kernels}, {None: time}, entry.stage.precision)
+            points = _joined({None: kernels}, {None: time}, entry.stage)
         if points:
             found.append(Roofline(entry, points, _bandwidth(entry), whole))
     return found
@@ -113,7 +114,7 @@ def _points(entry: Entry, kernels: Sequence[Kernel]) -> tuple[Point, ...]:
     for module, time in _times(entry):
         if module is not None:
             times[module] = times.get(module, 0.0) + time
-    return _joined(work, times, entry.stage.precision)
+    return _joined(work, times, entry.stage)
 
 
 def _times(entry: Entry) -> Iterable[tuple[str | None, float]]:
@@ -127,18 +128,26 @@ def _times(entry: Entry) -> Iterable[tuple[str | None, float]]:
 def _joined(
     work: Mapping[str | None, Sequence[Kernel]],
     times: Mapping[str | None, float],
-    precision: Precision | None,
+    stage: StageReport,
 ) -> tuple[Point, ...]:
-    size = 2 if precision is Precision.FP16 else 4
     total = sum(times.values()) or 1.0
     points = []
     for module, kernels in work.items():
         time = times.get(module, 0.0)
         macs = sum(kernel.macs for kernel in kernels)
-        moved = size * sum(kernel.reads + kernel.writes + kernel.params for kernel in kernels)
+        moved = sum(_moved(kernel, stage) for kernel in kernels)
         if time > 0 and macs and moved:
             points.append(Point(macs / moved, macs / time / 1e6, time / total))
     return tuple(points)
+
+
+def _moved(kernel: Kernel, stage: StageReport) -> int:
+    """Bytes: int8 is of linear layers' weights; the rest is single precision, Core ML's half."""
+    int8 = stage.precision is Precision.INT8
+    half = stage.precision is Precision.FP16 or (int8 and stage.format == "coreml")
+    value = 2 if half else 4
+    weight = 1 if int8 and kernel.kind == "linear" else value
+    return value * (kernel.reads + kernel.writes) + weight * kernel.params
 
 
 def _bandwidth(entry: Entry) -> Fact | None:
