@@ -172,3 +172,15 @@ def test_a_batch_without_images_or_classes_is_a_tensor_like_others(tmp_path: Pat
     with torch.no_grad():
         _, logits = Exit()(torch.from_numpy(images))
     np.testing.assert_allclose(program({"image": images})["logits"], logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_core_mls_own_engine_is_given_pictures_of_the_right_kind(channels: int, mode: str) -> None:
+    """All of that engine that can be run without a Mac."""
+    from phoneward.runtime.engines.coreml import _image
+
+    array = np.random.default_rng(0).integers(0, 256, (1, channels, 4, 6)).astype(np.float32)
+    picture = _image(array)
+    assert (picture.mode, picture.size) == (mode, (6, 4))
+    pixels = np.asarray(picture).reshape(4, 6, channels)
+    np.testing.assert_array_equal(pixels.transpose(2, 0, 1), array[0])
