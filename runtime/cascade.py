@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,23 +31,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """An output of some of the images: `array` (n, ...) in the layout of the artifact.
+
+    `images` (n,) says whose rows they are; None: those of all images, in order.
+    """
+
+    images: NDArray[np.intp] | None
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a cascade says of B images.
 
     `logits` are (B, K), each row by the stage that its image left at: `stages[answered[i]]`.
-    `others` has all other outputs by name, then by index of the image, without the batch axis: the
-    last ones of that name which were computed for the image, in the layout of the artifact.
+    `rows` has all other outputs by name, as often as a stage returned one of that name.
     """
 
     logits: NDArray[Any]
     stages: tuple[str, ...]
     answered: NDArray[np.intp]
-    others: Mapping[str, Mapping[int, NDArray[Any]]]
+    rows: Mapping[str, Sequence[Rows]]
 
     @property
     def exited(self) -> NDArray[np.bool_]:
         """Which images left before the last stage, shape (B,)."""
         return self.answered < len(self.stages) - 1
+
+    @cached_property
+    def others(self) -> Mapping[str, Mapping[int, NDArray[Any]]]:
+        """All other outputs by name, then by index of the image, without the batch axis.
+
+        They are the last ones of that name which were computed for the image.
+        """
+        found: dict[str, dict[int, NDArray[Any]]] = {}
+        for name, parts in self.rows.items():
+            own = found.setdefault(name, {})
+            for part in parts:
+                images = range(len(part.array)) if part.images is None else part.images.tolist()
+                own.update(zip(images, part.array, strict=True))
+        return found
 
 
 class Cascade:
@@ -75,7 +100,15 @@ class Cascade:
         self.stages, self.exit_entropy = tuple(runners), exit_entropy
         self._runners = dict(runners)
         found = {name: logits_in(runner.outputs) for name, runner in runners.items()}
-        self._scores = {name: spec for name, spec in found.items() if spec is not None}
+        self._scores = {name: spec.name for name, spec in found.items() if spec is not None}
+        # looked up once: an answer may take no longer than the reading of a spec
+        last = cast(TensorSpec, found[self.stages[-1]])
+        self._answer = last.shape[1:], np.dtype(last.dtype)
+        self._expected = {
+            name: (spec.shape[1:], np.dtype(spec.dtype)) for name, spec in self._inputs.items()
+        }
+        self._taken = {n: tuple(s.name for s in runner.inputs) for n, runner in runners.items()}
+        self._sizes = {name: runner.inputs[0].shape[0] for name, runner in runners.items()}
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -85,7 +118,7 @@ class Cascade:
     @property
     def batches(self) -> tuple[int, ...]:
         """How many images each stage takes at once."""
-        return tuple(self._runners[name].inputs[0].shape[0] for name in self.stages)
+        return tuple(self._sizes.values())
 
     def __call__(self, tensors: Arrays) -> Answers:
         """Answer B images: tensors by name, each (B, *shape[1:]) of its spec in `inputs`.
@@ -95,31 +128,44 @@ class Cascade:
                 images than others.
             EngineError: a stage failed, or not all that it returned is finite.
         """
-        going = np.arange(self._count(tensors))
-        last = self._scores[self.stages[-1]]
-        logits = np.zeros((len(going), last.shape[-1]), last.dtype)
-        answered = np.full(len(going), len(self.stages) - 1, np.intp)
-        others: dict[str, dict[int, NDArray[Any]]] = {}
+        count = self._count(tensors)
+        going = everyone = np.arange(count)
+        logits, answered = self._nothing_yet(count)
+        rows: dict[str, list[Rows]] = {}
+        if not count:
+            return Answers(logits, self.stages, answered, rows)
         known = dict(tensors)
         for number, name in enumerate(self.stages):
-            if not len(going):
-                break
             outputs = self._run(name, known, len(going))
             known |= outputs
             scores = self._scores.get(name)
+            whose = None if going is everyone else going
             for output, array in outputs.items():
-                if scores is None or output != scores.name:
-                    others.setdefault(output, {}).update(zip(going.tolist(), array, strict=True))
-            if scores is not None:
-                leaving = self._leaving(name, outputs[scores.name])
-                logits[going[leaving]] = outputs[scores.name][leaving]
+                if output != scores:
+                    rows.setdefault(output, []).append(Rows(whose, array))
+            if scores is None:
+                continue
+            leaving = self._leaving(name, outputs[scores])
+            if leaving is None and whose is None:  # none left before, all leave now
+                answered[:] = number
+                return Answers(outputs[scores], self.stages, answered, rows)
+            if leaving is None:  # all that are left
+                logits[going], answered[going] = outputs[scores], number
+                break
+            if leaving.any():
+                logits[going[leaving]] = outputs[scores][leaving]
                 answered[going[leaving]] = number
                 going = going[~leaving]
                 known = {key: array[~leaving] for key, array in known.items()}
-        return Answers(logits, self.stages, answered, others)
+        return Answers(logits, self.stages, answered, rows)
+
+    def _nothing_yet(self, count: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Logits and stages of images that no stage has answered."""
+        shape, dtype = self._answer
+        return np.zeros((count, *shape), dtype), np.zeros(count, np.intp)
 
     def _count(self, tensors: Arrays) -> int:
-        if set(tensors) != set(self._inputs):
+        if tensors.keys() != self._inputs.keys():
             raise TensorMismatch(
                 f"takes the tensors {', '.join(self._inputs)}; got {', '.join(tensors)}"
             )
@@ -127,28 +173,35 @@ class Cascade:
         if len(counts) != 1:
             raise TensorMismatch(f"the tensors are of different numbers of images: {counts}")
         (count,) = counts
-        for name, spec in self._inputs.items():
-            rows = spec.model_copy(update={"shape": (count, *spec.shape[1:])})
-            rows.check(tensors[name])
+        for name, (shape, dtype) in self._expected.items():
+            array = tensors[name]
+            if array.shape[1:] != shape or array.dtype != dtype:
+                spec = self._inputs[name]
+                spec.model_copy(update={"shape": (count, *shape)}).check(array)
         return count
 
     def _run(self, name: str, known: Arrays, count: int) -> Arrays:
-        runner = self._runners[name]
-        size = runner.inputs[0].shape[0]
-        chunks = [
-            runner({s.name: _filled(known[s.name][i : i + size], size) for s in runner.inputs})
-            for i in range(0, count, size)
-        ]
-        outputs = {s.name: np.concatenate([c[s.name] for c in chunks]) for s in runner.outputs}
+        runner, size = self._runners[name], self._sizes[name]
+        taken = {key: known[key] for key in self._taken[name]}
+        if count == size:
+            outputs = runner(taken)
+        else:
+            chunks = [
+                runner({key: _filled(array[i : i + size], size) for key, array in taken.items()})
+                for i in range(0, count, size)
+            ]
+            outputs = {key: np.concatenate([c[key] for c in chunks])[:count] for key in chunks[0]}
         for output, array in outputs.items():
             if not np.isfinite(array).all():
                 raise EngineError(f"stage '{name}': not all {output} are finite")
-        return {output: array[:count] for output, array in outputs.items()}
+        return outputs
 
-    def _leaving(self, name: str, scores: NDArray[Any]) -> NDArray[np.bool_]:
+    def _leaving(self, name: str, scores: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Which of the images leave with these logits; None: all of them."""
         if name not in self.exits or self.exit_entropy is None:
-            return np.ones(len(scores), np.bool_)
-        return np.asarray(entropy(scores) < self.exit_entropy)
+            return None
+        certain = np.asarray(entropy(scores) < self.exit_entropy)
+        return None if certain.all() else certain
 
 
 def check_entropy(threshold: float, exits: Sequence[str]) -> None:
@@ -161,10 +214,12 @@ def check_entropy(threshold: float, exits: Sequence[str]) -> None:
 
 def entropy(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Shannon entropy of the softmax of finite logits (..., K), in nats, from 0 to ln K."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    # reductions by their functions: an exit asks this of single images, which take microseconds
+    top = np.maximum.reduce(logits, axis=-1, keepdims=True)
+    shifted = np.subtract(logits, top, dtype=np.float64)
     powers = np.exp(shifted)
-    total = powers.sum(axis=-1)
-    return np.asarray(np.log(total) - (powers * shifted).sum(axis=-1) / total, np.float64)
+    total = np.add.reduce(powers, axis=-1)
+    return np.asarray(np.log(total) - np.add.reduce(powers * shifted, axis=-1) / total)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from phoneward.errors import BundleError, EngineError, InvalidSpec, TensorMismatch
-from phoneward.runtime.cascade import Answers, Cascade, entropy, softmax
+from phoneward.runtime.cascade import Answers, Cascade, Rows, entropy, softmax
 from phoneward.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def by_hand(stages: dict[str, Fake], threshold: float | None, pixels: NDArray[An
             known |= {spec.name: answer[spec.name] for spec in stage.outputs}
             for spec in stage.outputs:
                 if spec.name != "logits":
-                    others.setdefault(spec.name, {})[index] = answer[spec.name][0]
+                    others.setdefault(spec.name, []).append(
+                        Rows(np.array([index]), answer[spec.name])
+                    )
             is_last = number == len(stages) - 1
             if is_last or (
                 "logits" in answer

@@ -16,7 +16,7 @@ from phoneward.export.train.loop import Phase, Schedule, fit
 SCHEDULE = Schedule(epochs=4, batch=8, rate=0.05)
 
 
-class Stop(Exception):  # noqa: N818 - what a test interrupts with
+class Stop(Exception):
     pass
 
 

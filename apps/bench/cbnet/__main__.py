@@ -33,9 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     with progress_bar(quiet=False) as progress:
         bench = Bench(plan, progress)
-        bench.prepare()
-        if options.prepare_only:
+        bench.train()
+        if options.train_only:
             return 0
+        bench.export()
         bench.measure()
         bench.count()
         results = bench.results(quoted_command(_MODULE, arguments))
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--turns", type=positive, default=6, help="turns of every network in a process [6]")
     add("--images", type=positive, default=400, help="images of a turn [400]")
     add("--batch", type=positive, default=100, help="images at a time, where it is not one [100]")
-    add("--prepare-only", action="store_true", help="fill the work folder and time nothing")
+    add("--train-only", action="store_true", help="train what is missing, and stop")
     add_places(parser, Path("docs/benchmarks/cbnet.md"))
     parser.set_defaults(threads=1)
     return parser

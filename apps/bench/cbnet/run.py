@@ -68,17 +68,17 @@ class Bench:
     plan: Plan
     progress: Progress
     trainings: list[Record] = field(default_factory=list)
+    systems: dict[tuple[str, int], list[System]] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     accuracies: list[Accuracy] = field(default_factory=list)
     judged_by_choice: list[HeldOut] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     counted: list[EnergyRow] = field(default_factory=list)
 
-    def prepare(self) -> None:
-        """Train, export and judge what is not yet in the work folder."""
+    def train(self) -> None:
+        """Train what is not yet in the work folder; all that is searched is of the first seed."""
         for data in self.plan.data:
             dataset = open_dataset(data)
-            images = self._test_images(dataset)
             for seed in range(self.plan.seeds):
                 folder = self.plan.work / "training" / f"{dataset.name}-{seed}"
                 plan = plan_for(dataset, seed=seed, hybrid=seed == 0)
@@ -88,6 +88,15 @@ class Bench:
                     training = Training(dataset, plan, folder, self.progress)
                     systems += Search(training).systems()
                     self.judged_by_choice += [held_out(one, training) for one in systems]
+                self.systems[dataset.name, seed] = systems
+
+    def export(self) -> None:
+        """Export every system, and classify the whole test sets with it."""
+        for data in self.plan.data:
+            dataset = open_dataset(data)
+            images = self._test_images(dataset)
+            for seed in range(self.plan.seeds):
+                systems = self.systems[dataset.name, seed]
                 self._judge(systems, seed, images)
                 if seed == 0:
                     self.cases += self._timed_cases(systems, images)

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Moves of up to `shift` pixels in both directions, and with `flip` mirrored half the time."""
+    """Moves of up to `shift` pixels in both directions."""
 
-    shift: int = 2
-    flip: bool = False
+    shift: int = 1
 
 
 def as_tensor(split: Split) -> Tensor:
@@ -56,7 +55,7 @@ class Batches:
 
 
 def augmented(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
-    """Move and mirror each image by its own chance; what comes in from outside is black."""
+    """Move each image by its own chance; what comes in from outside is black."""
     count, _, height, width = images.shape
     if how.shift:
         padded = F.pad(images, (how.shift,) * 4)
@@ -65,7 +64,4 @@ def augmented(images: Tensor, how: Augmentation, generator: Generator) -> Tensor
         columns = offsets[1, :, None] + torch.arange(width)
         each = torch.arange(count)[:, None, None]
         images = padded[each, 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
-    if how.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images.contiguous(memory_format=torch.channels_last)

@@ -17,13 +17,13 @@ from phoneward.export.train.cbnet.batches import Augmentation
 from phoneward.export.train.data.dataset import Dataset
 from phoneward.export.train.loop import Schedule
 
-# of clothes, left and right may be exchanged; of characters not
-_MIRRORED = ("fashion-mnist",)
+# clothes fill their images: moved, small networks learn them worse (LeNet 87.5 % for 90.5 %)
+_STILL = ("fashion-mnist",)
 # a light network of about half the published one's work; strides take the place of pools
 _LIGHT = LightSize(stem=8, branch=16, downsampling="stride")
 
-_CLASSIFIERS = Schedule(epochs=12)
-_AUTOENCODER = Schedule(epochs=30, rate=1e-3, decay=0.0)
+_CLASSIFIERS = Schedule(epochs=8, batch=128, rate=3e-3)
+_AUTOENCODER = Schedule(epochs=24, rate=1e-3, decay=0.0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def plan_for(
     plan = Plan(
         settings=settings,
         chosen_entropy=entropy is None,
-        augmentation=Augmentation(flip=dataset.name in _MIRRORED),
+        augmentation=Augmentation(shift=0 if dataset.name in _STILL else 1),
         seed=seed,
-        hybrid=Schedule(epochs=12, batch=128) if hybrid else None,
+        hybrid=Schedule(epochs=6, batch=128) if hybrid else None,
     )
     return plan if epochs is None else _shortened(plan, epochs)
 
