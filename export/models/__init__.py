@@ -9,11 +9,11 @@ from phoneward.registry import Entry, Registry
 FAMILIES: Registry[Family] = Registry(
     "model family",
     {
-        "cbnet": Entry("phoneward.export.models.cbnet.family:CBNET", "export", ("torch", "timm")),
         "efficienttam": Entry(
             "phoneward.export.models.efficienttam.family:EFFICIENTTAM", "export", ("torch",)
         ),
         "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS", "export", ("torch", "timm")),
+        "cbnet": Entry("phoneward.export.models.cbnet.family:CBNET", "export", ("torch", "timm")),
     },
 )
 
