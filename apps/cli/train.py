@@ -58,19 +58,23 @@ def cbnet(
     What is finished in the folder is not trained again, and what was interrupted goes on: the same
     command resumes. Each network becomes a file that `export NAME --weights FILE` takes.
     """
+    from phoneward.export.train.data import open_dataset
+
+    # bad input is found before torch is imported, which takes seconds
+    widths = _widths(autoencoder)
+    dataset = open_dataset(data, seed=seed)
+
     import torch
 
     from phoneward.export.train.cbnet.pictures import write_sheet
     from phoneward.export.train.cbnet.plan import plan_for
     from phoneward.export.train.cbnet.run import run
-    from phoneward.export.train.data import open_dataset
 
     torch.set_num_threads(threads)
-    dataset = open_dataset(data, seed=seed)
     plan = plan_for(
         dataset,
         seed=seed,
-        autoencoder=_widths(autoencoder),
+        autoencoder=widths,
         exit_entropy=exit_entropy,
         epochs=epochs,
         hybrid=hybrid,

@@ -56,7 +56,8 @@ class ModelCard:
     `hub` is the Hugging Face repository that has the pretrained weights in `hub_file`, `package`
     an installable Python distribution that carries them instead. `top1_percent` is ImageNet-1k
     validation accuracy as published for the hub's weights. `settings` is what else decides the
-    network, for families whose weights files state it: they are trained by Phoneward.
+    network, for families whose weights files state it: they are trained by Phoneward, with the
+    command `training`.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ModelCard:
     top1_percent: float | None = None
     knobs: Knobs = AS_IS
     settings: Spec | None = None
+    training: str | None = None
 
 
 class Family(Protocol):

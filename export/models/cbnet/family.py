@@ -161,6 +161,7 @@ def _card(name: str, settings: Settings) -> ModelCard:
         parameters=_PARAMETERS[name],
         licence="apache-2.0",
         settings=settings,
+        training="phoneward train cbnet",
     )
 
 
