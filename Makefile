@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint bench bench-predict matrix clean
+.PHONY: help env demo test test-all lint bench bench-predict bench-cbnet matrix clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(STAMP)  ## measure, and rewrite the results in docs
 bench-predict: $(STAMP)  ## fit the latency model, and hold it against rows it has not seen
 	$(BIN)/python -m phoneward.apps.bench.predict --fit
 	$(BIN)/python -m phoneward.apps.bench.predict_blocks --fit
+
+bench-cbnet: $(STAMP)  ## train CBNet and its rivals three times over, and measure them (2 hours)
+	$(BIN)/python -m phoneward.apps.bench.cbnet
 
 matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcome
 	$(BIN)/python -m phoneward.apps.bench.matrix

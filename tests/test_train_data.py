@@ -20,6 +20,7 @@ from phoneward.export.train.data.idx import read_idx
 from tests.small_digits import idx, pictures, write_idx
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+CLOTHES = Path("/usr/share/datasets/fashion-mnist")
 MNIST = Path(__file__).parents[2] / "shared/data/mnist"
 
 
@@ -204,6 +205,13 @@ def test_what_is_held_out_is_not_trained_on() -> None:
     assert sorted([*rest.classes, *held.classes]) == list(range(50))
     assert len(held) == 10
     assert len(hold_out(split, 1000, seed=1)[1]) == 10  # a fifth at most
+
+
+@pytest.mark.skipif(not CLOTHES.is_dir(), reason="dataset-fashion-mnist is not installed")
+def test_fashion_mnist_of_the_system() -> None:
+    found = open_dataset("fashion-mnist", download=False)
+    assert (len(found.train), len(found.test), found.labels[9]) == (60_000, 10_000, "ankle boot")
+    assert np.bincount(found.test.classes).tolist() == [1000] * 10
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the files of MNIST are not beside the checkout")

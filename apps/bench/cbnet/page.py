@@ -94,9 +94,9 @@ def _networks(table: Table, data: str) -> str:
                 system.name,
                 _work(system),
                 _spread(table.accuracies(system)),
-                f"{_PUBLISHED_ACCURACY[data, system.name]:.2f}",
+                _figure(_PUBLISHED_ACCURACY.get((data, system.name))),
                 _spread(table.exit_rates(system)),
-                f"{_PUBLISHED_EXIT[data]:.2f}" if table.exit_rates(system) else "",
+                _figure(_PUBLISHED_EXIT.get(data) if table.exit_rates(system) else None),
             )
             for system in systems
         ),
@@ -109,7 +109,7 @@ def _networks(table: Table, data: str) -> str:
                 *_cells(table, system, lenet, batch),
                 *(
                     "" if s is None else f"{1e6 * s / _IMAGES:.0f}"
-                    for s in _PUBLISHED_SECONDS[data, system.name]
+                    for s in _PUBLISHED_SECONDS.get((data, system.name), (None, None))
                 ),
             )
             for system in systems
@@ -186,6 +186,10 @@ def _pictures(names: Iterable[str]) -> str:
 
 def _work(system: System) -> str:
     return " + ".join(f"{count / 1e6:.2f} M" for count in system.multiply_adds)
+
+
+def _figure(percent: float | None) -> str:
+    return "" if percent is None else f"{percent:.2f}"
 
 
 def _spread(shares: Sequence[float]) -> str:
