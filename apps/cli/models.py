@@ -35,12 +35,16 @@ def command(json_output: JsonFlag = False) -> None:
         (
             card.name,
             f"{card.image.width}x{card.image.height}",
-            f"{card.parameters / 1e6:.1f} M",
+            _millions(card.parameters),
             card.top1_percent or "",
             card.licence,
-            card.package or card.hub or "",
+            card.package or card.hub or card.training or "",
         )
         for card in known
     ]
-    columns = ("model", "pixels", "parameters", "top-1 %", "weights' licence", "pretrained from")
+    columns = ("model", "pixels", "parameters", "top-1 %", "weights' licence", "weights from")
     print_table("Models", columns, rows)
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e6:.3f} M"

@@ -210,6 +210,7 @@ class Bench:
     def _case(self, system: System, batch: int, formats: Iterable[str], images: Path) -> Case:
         """Export a system; the cache makes it short where nothing has changed."""
         formats = tuple(formats)
+        self.progress(f"export {system}, {batch} at a time: {', '.join(formats)}", 1, 1)
         place = "-".join((Path(system.weights).parent.name, system.name, f"b{batch}", *formats))
         folder = self.plan.work / "bundles" / place.replace(" ", "_")
         request = make_request(

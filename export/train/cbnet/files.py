@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 import torch
@@ -28,7 +30,18 @@ def save(
     metadata = {METADATA: settings.model_dump_json(), KEY: training}
     beside = path.with_suffix(".new")
     save_file({**state, SAMPLES: samples}, beside, metadata)
+    _sort_header(beside)
     beside.replace(path)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header's keys in order: safetensors writes the metadata's in any."""
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    text = header.encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
 def read(name: str, path: Path, settings: Settings) -> nn.Module:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from phoneward.export.models.cbnet.family import network
 from phoneward.export.models.cbnet.hybrid import ExitHybrid
 from phoneward.export.models.cbnet.networks import BranchyNet, CBNet, LightNet
-from phoneward.export.models.cbnet.settings import LightSize, Settings
+from phoneward.export.models.cbnet.settings import LightSize, Settings, settings_of
 from phoneward.export.train.cbnet.batches import Batches, as_tensor
 from phoneward.export.train.cbnet.easy_hard import (
     Judged,
@@ -166,6 +166,9 @@ class Training:
 
     def save(self, model: nn.Module, name: str, settings: Settings) -> None:
         """Write a network that was not trained by itself, such as BranchyNet cut at its exit."""
+        file = self._file(name)
+        if training_of(file) == self._key(name) and settings_of(file) == settings:
+            return
         save(model, self._file(name), settings, self._samples(), self._key(name))
 
     def _classifier(self, name: str, kind: str, settings: Settings) -> nn.Module:
