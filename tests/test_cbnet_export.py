@@ -18,7 +18,7 @@ from phoneward.export.models.random_init import randomise
 from phoneward.export.pipeline import export_bundle
 from phoneward.export.request import make_request
 from phoneward.export.train.cbnet.easy_hard import judge
-from phoneward.export.train.cbnet.files import save
+from phoneward.export.train.cbnet.files import Origin, save
 from phoneward.names import ParityStatus, Precision
 from phoneward.runtime.classifier import Classifier
 from tests.command_line import run as phoneward
@@ -40,7 +40,7 @@ def weights(name: str, folder: Path) -> tuple[Path, torch.nn.Module]:
         entropy = float(np.median(judge(model, images[:, None].float() / 255).entropies))
     settings = SETTINGS.model_copy(update={"exit_entropy": entropy})
     file = folder / f"{name}.safetensors"
-    save(model, file, settings, images[:8].clone())
+    save(model, file, settings, images[:8].clone(), Origin())
     return file, model
 
 

@@ -175,6 +175,7 @@ def test_a_weights_file_says_which_network_it_is(tmp_path: Path) -> None:
     request = make_request("cbnet", str(file), (), ["onnx"], batch=2)
     card, family = request.model, find("cbnet")[1]
     assert card.stages[0].outputs[0].shape == (2, 3)
+    assert card.parameters == sum(p.numel() for p in network("cbnet", SETTINGS).parameters())
     assert family.labels(card) == ("cat", "dog", "emu")
     assert family.constants(card) == {"trained_on": "pets"}
     from phoneward.export.weights import load, resolve

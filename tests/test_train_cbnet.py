@@ -24,15 +24,18 @@ from phoneward.export.train.cbnet.easy_hard import (
     easiest,
     judge,
 )
-from phoneward.export.train.cbnet.files import read, save, training_of
+from phoneward.export.train.cbnet.files import Origin, origin_of, read, save
 from phoneward.export.train.cbnet.losses import ACTIVITY, conversion
 from phoneward.export.train.cbnet.pictures import write_sheet
 from phoneward.export.train.cbnet.plan import Plan, plan_for
 from phoneward.export.train.cbnet.record import Record
 from phoneward.export.train.cbnet.run import read_record, run
 from phoneward.export.train.cbnet.training import Training, _mixed
+from phoneward.export.train.data import KNOWN
+from phoneward.export.train.data.dataset import Dataset, Split
+from phoneward.export.train.folder import claimed, write_whole
 from phoneward.export.train.loop import Schedule
-from tests.small_digits import CLASSES, dataset
+from tests.small_digits import CLASSES, dataset, pictures
 
 
 def plan(seed: int = 0, hybrid: bool = False) -> Plan:
@@ -58,10 +61,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
 
 def test_all_networks_learn(trained: tuple[Path, Record]) -> None:
     _, record = trained
-    assert record.accuracies["lenet"] > 0.9
-    assert record.accuracies["cbnet"] > 0.8
-    assert record.branchynet.accuracy_at_end > 0.9
-    assert record.accuracies["cbnet_light"] == record.branchynet.accuracy_at_exit
+    test = record.test
+    assert test.accuracies["lenet"] > 0.9
+    assert test.accuracies["cbnet"] > 0.8
+    assert test.branchynet.accuracy_at_end > 0.9
+    assert test.accuracies["cbnet_light"] == test.branchynet.accuracy_at_exit
+    assert record.held_out.accuracies["lenet"] > 0.8
     assert set(record.losses) == {
         "lenet",
         "branchynet",
@@ -78,8 +83,9 @@ def test_targets_are_easy_training_images_of_their_class(trained: tuple[Path, Re
     branchynet = training.branchynet()
     judged = training.judged(branchynet)
     assert len(record.targets) == CLASSES
-    for one, target in enumerate(record.targets):
-        assert training.rest.classes[target] == one
+    for one, place in enumerate(record.targets):
+        assert dataset().train.classes[place] == one
+        (target,) = np.flatnonzero(training.places == place)
         assert judged.at_exit[target] == one
         same = (training.rest.classes == one) & (judged.at_exit == one)
         assert judged.entropies[target] == judged.entropies[same].min()
@@ -101,11 +107,9 @@ def test_a_finished_training_is_not_trained_again(trained: tuple[Path, Record]) 
         assert name == "test", f"{name} is trained again"
 
     again = run(dataset(), plan(hybrid=True), folder, report)
-    assert again.accuracies == record.accuracies
+    assert again.test == record.test
     assert again.losses == record.losses
-    for path in ("lenet", "branchynet", "cbnet"):
-        file = folder / f"{path}.safetensors"
-        assert file.read_bytes() == files[file]
+    assert {path: path.read_bytes() for path in folder.glob("*.safetensors")} == files
 
 
 def test_another_autoencoder_keeps_the_other_networks(
@@ -133,13 +137,69 @@ def test_another_seed_makes_other_weights(trained: tuple[Path, Record], tmp_path
     folder, record = trained
     short = replace(plan(seed=1), classifiers=Schedule(epochs=1, batch=32))
     other = Training(dataset(), short, tmp_path, quiet)
-    assert not np.array_equal(
-        other.rest.images, Training(dataset(), plan(), folder, quiet).rest.images
-    )
+    one = Training(dataset(), plan(), folder, quiet)
+    assert not np.array_equal(other.places, one.places)
     other.lenet()
-    one = read("lenet", folder / "lenet.safetensors", record.settings)
-    two = read("lenet", tmp_path / "lenet.safetensors", record.settings)
-    assert not torch.equal(one.stem.conv.weight, two.stem.conv.weight)
+    one_lenet = read("lenet", folder / "lenet.safetensors", record.settings)
+    other_lenet = read("lenet", tmp_path / "lenet.safetensors", record.settings)
+    assert not torch.equal(one_lenet.stem.conv.weight, other_lenet.stem.conv.weight)
+
+
+def test_another_training_is_refused(trained: tuple[Path, Record]) -> None:
+    folder, _ = trained
+    files = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(InvalidSpec, match=r"another seed \(0, not 1\); choose another output"):
+        run(dataset(), plan(seed=1), folder, quiet)
+    with pytest.raises(InvalidSpec, match="another images"):
+        run(dataset(train=200), plan(), folder, quiet)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_two_processes_do_not_train_in_one_folder(trained: tuple[Path, Record]) -> None:
+    folder, _ = trained
+    training = Training(dataset(), plan(), folder, quiet)
+    with (
+        claimed(folder, training.identity),
+        pytest.raises(InvalidSpec, match="another training is at work in it"),
+    ):
+        run(dataset(), plan(), folder, quiet)
+
+
+def test_what_rests_on_a_network_is_made_again_with_it(
+    trained: tuple[Path, Record], tmp_path: Path
+) -> None:
+    folder, record = trained
+    for file in folder.glob("*.safetensors"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    other = Training(dataset(), plan(), tmp_path, quiet)
+    branchynet = read("branchynet", tmp_path / "branchynet.safetensors", record.settings)
+    with torch.no_grad():
+        branchynet.branch.classify.weight.mul_(1.5)
+    other.save(branchynet, "branchynet", record.settings)
+    told: set[str] = set()
+    again = run(dataset(), plan(), tmp_path, lambda name, done, total: told.add(name))
+    assert told == {"cbnet", "test"}
+    assert set(again.losses) == {"lenet", "branchynet", "cbnet"}
+    light = read("cbnet_light", tmp_path / "cbnet_light.safetensors", record.settings)
+    cbnet = read("cbnet", tmp_path / "cbnet.safetensors", record.settings)
+    for one in (light, cbnet.light):
+        assert torch.equal(one.branch.classify.weight, branchynet.branch.classify.weight)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "weights"
+    write_whole(file, b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as stream:
+            stream.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
 def test_damaged_weights_are_named(trained: tuple[Path, Record], tmp_path: Path) -> None:
@@ -153,13 +213,13 @@ def test_equal_weights_are_equal_files(trained: tuple[Path, Record], tmp_path: P
     model = read("cbnet", folder / "cbnet.safetensors", record.settings)
     samples = torch.zeros(2, 28, 28, dtype=torch.uint8)
     for name in "abc":
-        save(model, tmp_path / name, record.settings, samples, "one training")
+        save(model, tmp_path / name, record.settings, samples, Origin("one training", (0.5, 0.25)))
     assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1
     (tmp_path / "a").rename(tmp_path / "a.safetensors")
     again = read("cbnet", tmp_path / "a.safetensors", record.settings)
     assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
     assert settings_of(tmp_path / "a.safetensors") == record.settings
-    assert training_of(tmp_path / "a.safetensors") == "one training"
+    assert origin_of(tmp_path / "a.safetensors") == Origin("one training", (0.5, 0.25))
 
 
 def test_weights_carry_samples_of_the_test_set(trained: tuple[Path, Record]) -> None:
@@ -181,8 +241,8 @@ def test_the_hybrid_keeps_lenets_accuracy_on_held_out_images(
     training = Training(dataset(), plan(hybrid=True), folder, quiet)
     settings = settings_of(folder / "exit_hybrid.safetensors")
     assert settings is not None
-    assert record.exit_hybrid is not None
-    assert settings.exit_entropy == record.exit_hybrid.exit_entropy
+    assert record.test.exit_hybrid is not None
+    assert settings.exit_entropy == record.test.exit_hybrid.exit_entropy
     held = as_tensor(training.held_out)
     model = read("exit_hybrid", folder / "exit_hybrid.safetensors", settings)
     right = judge(model, held).answers(settings.exit_entropy) == training.held_out.classes
@@ -249,7 +309,7 @@ def test_the_exit_entropy_is_the_highest_that_is_accurate_enough(
 ) -> None:
     random = np.random.default_rng(seed)
     judged = Judged(
-        random.random(count), random.integers(0, 2, count), random.integers(0, 2, count)
+        random.random(count).round(1), random.integers(0, 2, count), random.integers(0, 2, count)
     )
     truth = random.integers(0, 2, count)
     chosen = choose_exit_entropy(judged, truth, least)
@@ -300,10 +360,17 @@ def test_plans_out_of_range_are_refused(options: dict[str, object]) -> None:
 
 
 def test_published_choices_are_taken_for_published_data() -> None:
-    named = plan_for(dataset(name="fashion-mnist"))
+    named = plan_for(famous("fashion-mnist"))
     assert named.settings.exit_entropy == 0.5
     assert named.settings.autoencoder == (512, 384, 256, 64)
     assert named.augmentation.shift == 0
     assert not named.chosen_entropy
     assert plan_for(dataset()).chosen_entropy
-    assert plan_for(dataset(name="mnist")).settings.exit_entropy == Settings().exit_entropy
+    assert plan_for(famous("mnist")).settings.exit_entropy == Settings().exit_entropy
+    assert plan_for(dataset(name="mnist")).chosen_entropy, "a folder of that name alone"
+
+
+def famous(name: str) -> Dataset:
+    split = pictures(20, 0)
+    ten = Split(split.images, np.arange(20) % 10)
+    return Dataset(name, KNOWN[name].labels, ten, ten)

@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from phoneward.errors import DataError
+from phoneward.export.models.cbnet.specs import SIDE
 from phoneward.export.train.data import open_dataset
-from phoneward.export.train.data.dataset import SIDE, Dataset, Split, hold_out
+from phoneward.export.train.data.dataset import Dataset, Split, hold_out
 from phoneward.export.train.data.idx import read_idx
 from tests.small_digits import idx, pictures, write_idx
 
@@ -149,6 +150,7 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
     _images(tmp_path / "cat", 12)
     _images(tmp_path / "dog", 7, side=40)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "cat" / "._0.png").write_bytes(b"what some systems leave beside an image")
     found = open_dataset(str(tmp_path), seed=3)
     assert found.labels == ("cat", "dog")
     assert np.bincount(found.train.classes).tolist() == [10, 6]
@@ -200,11 +202,28 @@ def test_one_class_in_idx_files(tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_not_trained_on() -> None:
-    split = Split(pictures(50, 0).images, np.arange(50))
+    split = pictures(50, 0)
     rest, held = hold_out(split, 10, seed=1)
-    assert sorted([*rest.classes, *held.classes]) == list(range(50))
+    assert sorted([*rest, *held]) == list(range(50))
     assert len(held) == 10
     assert len(hold_out(split, 1000, seed=1)[1]) == 10  # a fifth at most
+
+
+@given(st.integers(5, 30), st.integers(1, 30), st.integers(0, 99))
+def test_every_class_keeps_an_image_to_train_on(count: int, classes: int, seed: int) -> None:
+    split = Split(np.zeros((count, SIDE, SIDE), np.uint8), np.arange(count) % classes)
+    try:
+        rest, held = hold_out(split, 1000, seed)
+    except DataError:
+        assert classes >= count
+        return
+    assert sorted([*rest, *held]) == list(range(count))
+    assert set(split.classes[rest]) == set(split.classes)
+
+
+def test_too_few_images_to_hold_some_out() -> None:
+    with pytest.raises(DataError, match="4 images are too few to hold some out"):
+        hold_out(pictures(4, 0), 10, seed=0)
 
 
 @pytest.mark.skipif(not CLOTHES.is_dir(), reason="dataset-fashion-mnist is not installed")

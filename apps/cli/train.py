@@ -98,20 +98,29 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 
 
 def _print(record: Record, output: Path, sheet: Path) -> None:
-    exits = record.branchynet
-    rows = [
-        ("lenet", f"{record.accuracies['lenet']:.2%}", ""),
-        ("branchynet", f"{exits.accuracy:.2%}", f"{exits.exit_rate:.2%}"),
-        ("cbnet_light", f"{record.accuracies['cbnet_light']:.2%}", ""),
-        ("cbnet", f"{record.accuracies['cbnet']:.2%}", ""),
-    ]
-    if other := record.exit_hybrid:
-        rows.append(("exit_hybrid", f"{other.accuracy:.2%}", f"{other.exit_rate:.2%}"))
     title = f"{record.data}: {record.test_images} test images, in PyTorch"
-    print_table(title, ("network", "accuracy", "leave at the exit"), rows)
+    columns = ("network", "test accuracy", "held-out accuracy", "leave at the exit")
+    print_table(title, columns, _rows(record))
+    entropy = record.test.branchynet.exit_entropy
     print(
         f"Hard: {record.hard_rate:.2%} of the training images do not leave at BranchyNet's exit "
-        f"(entropy {exits.exit_entropy:.3g} or more)"
+        f"(entropy {entropy:.3g} or more)"
     )
     print(f"Conversions: {sheet}")
     print(f"Next: phoneward export cbnet --weights {output / 'cbnet.safetensors'} --device DEVICE")
+
+
+def _rows(record: Record) -> list[tuple[str, ...]]:
+    test, held = record.test, record.held_out
+    rows: list[tuple[str, ...]] = [
+        (name, f"{share:.2%}", f"{held.accuracies[name]:.2%}", "")
+        for name, share in test.accuracies.items()
+    ]
+    exits = [("branchynet", test.branchynet, held.branchynet)]
+    if test.exit_hybrid and held.exit_hybrid:
+        exits.append(("exit_hybrid", test.exit_hybrid, held.exit_hybrid))
+    rows += [
+        (name, f"{one.accuracy:.2%}", f"{other.accuracy:.2%}", f"{one.exit_rate:.2%}")
+        for name, one, other in exits
+    ]
+    return rows

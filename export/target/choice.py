@@ -66,7 +66,7 @@ def _kernels(choice: Choice, stage: str) -> StageKernels:
     from phoneward.export.models import find
 
     card = choice.card
-    if stage not in _READS_MEMORY:
+    if tracks(card) and stage not in _READS_MEMORY:
         card = find(card.name)[0]
     return kernels_of_stage(card, stage, choice.recipe)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from phoneward.errors import InvalidSpec, PredictionError, TargetMissed
-from phoneward.export.models import find
 from phoneward.export.models.family import ModelCard
 from phoneward.export.recipe import Recipe
 from phoneward.export.request import ExportRequest, make_request
@@ -112,10 +111,10 @@ def choose(wanted: Wanted, predict: Predict) -> Decision:
         raise InvalidSpec(f"a latency target is a time above 0 ms, not {wanted.target_ms:g}")
     if wanted.any_variant and wanted.weights not in ("pretrained", "random"):
         raise InvalidSpec("a weights file fits one variant: give it without --any-variant")
-    variants = variants_of(find(wanted.model)[0].name) if wanted.any_variant else ()
+    variants = variants_of(wanted.model) if wanted.any_variant else ()
     search = _Search(wanted, predict)
-    recipes = _recipes(wanted)
-    found = search.first(variants or (find(wanted.model)[0],), wanted.fixed, recipes)
+    request = _request(wanted)
+    found = search.first(variants or (request.model,), wanted.fixed, request.recipes)
     if found is not None:
         return Decision(
             wanted, found, tuple(p for p in search.priced if p.frame.latency_ms > wanted.target_ms)
@@ -130,19 +129,18 @@ def _fastest(priced: Sequence[Priced]) -> Priced:
 
 
 def _closest(wanted: Wanted, predict: Predict) -> Priced:
-    itself = find(wanted.model)[0]
+    itself = _request(wanted).model
     family = (itself, *(card for card in variants_of(wanted.model) if card.name != itself.name))
     free = dataclasses.replace(wanted, formats=(), precisions=(), fixed=Fixed())
     search = _Search(free, predict)
-    return search.first(family, Fixed(), _recipes(free)) or _fastest(search.priced)
+    return search.first(family, Fixed(), _request(free).recipes) or _fastest(search.priced)
 
 
-def _recipes(wanted: Wanted) -> tuple[Recipe, ...]:
-    """What the device takes, the preferred first, as far as it is allowed."""
-    request = make_request(
+def _request(wanted: Wanted) -> ExportRequest:
+    """The model as its weights want it, and what the device takes of what is allowed, in order."""
+    return make_request(
         wanted.model, wanted.weights, [wanted.device], wanted.formats, wanted.precisions
     )
-    return request.recipes
 
 
 @dataclass

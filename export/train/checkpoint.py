@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phoneward.errors import InvalidSpec
+from phoneward.export.train.folder import write_whole
 
 if TYPE_CHECKING:
     from torch import nn, optim
@@ -21,7 +23,7 @@ class Checkpoint:
     key: str
 
     def save(self, model: nn.Module, optimizer: optim.Optimizer, losses: list[float]) -> None:
-        """Write the state after the last of `losses`' epochs."""
+        """Write the state after the last of `losses`' epochs; raises `OSError`."""
         import torch
 
         state = {
@@ -30,10 +32,11 @@ class Checkpoint:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
+        # by way of memory: torch takes a full disk for a fault of its own
+        content = io.BytesIO()
+        torch.save(state, content)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".new")
-        torch.save(state, beside)
-        beside.replace(self.path)
+        write_whole(self.path, content.getvalue())
 
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> list[float]:
         """Load the state if there is one; returns the losses of the epochs that are done.

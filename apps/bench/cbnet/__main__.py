@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phoneward.apps.bench.cbnet.page import render
-from phoneward.apps.bench.cbnet.run import Bench, Plan
+from phoneward.apps.bench.cbnet.run import Bench, Plan, open_datasets
 from phoneward.apps.bench.machine import quoted_command
 from phoneward.apps.bench.options import add_places, errors_end, names, positive, write_page
 from phoneward.apps.cli.output import progress_bar
+from phoneward.errors import InvalidSpec
 
 _MODULE = "phoneward.apps.bench.cbnet"
 
@@ -20,8 +21,10 @@ _MODULE = "phoneward.apps.bench.cbnet"
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
+    if options.images % options.batch:
+        raise InvalidSpec(f"--images {options.images} is no multiple of --batch {options.batch}")
     plan = Plan(
-        data=names(options.data, lambda name: None),
+        data=open_datasets(names(options.data, str)),
         seeds=options.seeds,
         rounds=options.rounds,
         turns=options.turns,

@@ -13,20 +13,28 @@ from phoneward.profiles.energy.model import named_power, predict
 if TYPE_CHECKING:
     from phoneward.apps.bench.cbnet.records import Case, Round, System
 
-POWER = "gci-cpu"
+POWER, EXPONENT = "gci-cpu", 0.75
 """The paper's power of a cloud machine with two cores, which this one resembles most."""
+_OF_THIS_MACHINE = ("rapl", "powermetrics")  # a battery is a phone's, and nothing runs there
 
 
 def why_not() -> dict[str, str | None]:
-    """Say for each counter why it cannot count here; None: it can."""
-    return why_unavailable()
+    """Say for each counter of this machine why it cannot count; None: it can."""
+    found = why_unavailable()
+    return {name: found[name] for name in _OF_THIS_MACHINE}
 
 
 def energy_rows(
-    cases: Sequence[Case], rounds: Sequence[Round], placeless: Callable[[System], System]
+    cases: Sequence[Case],
+    rounds: Sequence[Round],
+    placeless: Callable[[System], System],
+    busy: float,
 ) -> tuple[EnergyRow, ...]:
-    """Predict the energy of an image, one at a time, from the median of the turns' means."""
-    power = named_power(POWER, utilisation=1.0, exponent=1.0)
+    """Predict the energy of an image, one at a time, from the median of the turns' means.
+
+    `busy` is the share of the machine's cores that work.
+    """
+    power = named_power(POWER, utilisation=busy, exponent=EXPONENT)
     rows = []
     for engine in dict.fromkeys(one.engine for one in rounds):
         for index, case in enumerate(cases):

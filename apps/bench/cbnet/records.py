@@ -57,13 +57,9 @@ class TimeJob(Spec):
 
 
 class CaseTime(Spec):
-    """Nanoseconds an image of each turn of a case: the mean of the turn, and its median.
-
-    In batches there is one time for a batch, and the median is of batches.
-    """
+    """Nanoseconds an image: the mean of each turn of a case."""
 
     mean_ns: tuple[Positive, ...]
-    median_ns: tuple[Positive, ...]
 
 
 class Times(Spec):
@@ -74,7 +70,7 @@ class Times(Spec):
 
 
 class JudgeJob(Spec):
-    """Classify the whole test set with each case on one engine."""
+    """Classify all images of each case on one engine."""
 
     engine: str
     cases: tuple[Case, ...]
@@ -82,7 +78,7 @@ class JudgeJob(Spec):
 
 
 class Judgement(Spec):
-    """Shares of the test set: classified right, and left at the exit (None: there is none)."""
+    """Shares of the images: classified right, and left at the exit (None: there is none)."""
 
     accuracy: Share
     exit_rate: Share | None = None
@@ -103,18 +99,17 @@ class Round(Spec):
 
 
 class Accuracy(Spec):
-    """What a system gets right on the test set, by seed, on an engine."""
+    """What a system's artifacts get right on an engine, of a training by its seed.
+
+    `on` is the whole test set, or the half of the held-out training images that choices are made
+    with; the other half is for exit entropies.
+    """
 
     system: System
+    engine: str
     seed: int
+    on: Literal["test", "held out"]
     judgement: Judgement
-
-
-class HeldOut(Spec):
-    """Accuracy of a system on held-out training images, with which choices are made."""
-
-    system: System
-    accuracy: Share
 
 
 class EnergyRow(Spec):
@@ -157,6 +152,5 @@ class Results(Spec):
     cases: tuple[Case, ...]
     rounds: tuple[Round, ...]
     accuracies: tuple[Accuracy, ...]
-    held_out: tuple[HeldOut, ...]
     energies: tuple[EnergyRow, ...]
     counters: dict[str, str | None]

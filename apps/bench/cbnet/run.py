@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from phoneward.apps.bench.cbnet.records import (
     Counted,
     CountJob,
     EnergyRow,
-    HeldOut,
     JudgeJob,
     Judgements,
     Results,
@@ -26,9 +26,10 @@ from phoneward.apps.bench.cbnet.records import (
     TimeJob,
     Times,
 )
-from phoneward.apps.bench.cbnet.systems import Search, held_out, published
-from phoneward.apps.bench.child import run_child
+from phoneward.apps.bench.cbnet.systems import Search, published, second_half
+from phoneward.apps.bench.child import ChildError, run_child
 from phoneward.apps.bench.machine import this_machine
+from phoneward.errors import DataError
 from phoneward.export.pipeline import Options, export_bundle
 from phoneward.export.request import make_request
 from phoneward.export.train.cbnet.pictures import conversions, draw
@@ -37,11 +38,14 @@ from phoneward.export.train.cbnet.record import Record
 from phoneward.export.train.cbnet.run import run
 from phoneward.export.train.cbnet.training import Training
 from phoneward.export.train.data import open_dataset
-from phoneward.export.train.data.dataset import Dataset
+from phoneward.export.train.data.dataset import Dataset, Split
 
 FORMATS = {"litert": "tflite", "executorch": "executorch", "onnxruntime": "onnx"}
 JUDGE_ENGINE = "litert"
 _SHUFFLE_SEED = 0
+On = Literal["test", "held out"]
+TEST: On = "test"
+HELD_OUT: On = "held out"
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,7 +54,7 @@ Progress = Callable[[str, int, int], None]
 class Plan:
     """What to measure, and how often."""
 
-    data: tuple[str, ...]
+    data: tuple[Dataset, ...]
     seeds: int
     rounds: int
     turns: int
@@ -71,14 +75,13 @@ class Bench:
     systems: dict[tuple[str, int], list[System]] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     accuracies: list[Accuracy] = field(default_factory=list)
-    judged_by_choice: list[HeldOut] = field(default_factory=list)
+    counters: dict[str, str | None] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     counted: list[EnergyRow] = field(default_factory=list)
 
     def train(self) -> None:
         """Train what is not yet in the work folder; all that is searched is of the first seed."""
-        for data in self.plan.data:
-            dataset = open_dataset(data)
+        for dataset in self.plan.data:
             for seed in range(self.plan.seeds):
                 folder = self.plan.work / "training" / f"{dataset.name}-{seed}"
                 plan = plan_for(dataset, seed=seed, hybrid=seed == 0)
@@ -87,19 +90,26 @@ class Bench:
                 if seed == 0:
                     training = Training(dataset, plan, folder, self.progress)
                     systems += Search(training).systems()
-                    self.judged_by_choice += [held_out(one, training) for one in systems]
+                    self._write_images(second_half(training.held_out), dataset.name, HELD_OUT)
                 self.systems[dataset.name, seed] = systems
+            self._write_images(dataset.test, dataset.name, TEST)
 
     def export(self) -> None:
-        """Export every system, and classify the whole test sets with it."""
-        for data in self.plan.data:
-            dataset = open_dataset(data)
-            images = self._test_images(dataset)
-            for seed in range(self.plan.seeds):
-                systems = self.systems[dataset.name, seed]
-                self._judge(systems, seed, images)
+        """Export every system, and classify the test sets and the held-out images with it.
+
+        Those of the first seed in all formats, on all engines; of the others in one.
+        """
+        for (_, seed), systems in self.systems.items():
+            engines = tuple(FORMATS) if seed == 0 else (JUDGE_ENGINE,)
+            formats = tuple(FORMATS[engine] for engine in engines)
+            batched = [self._case(one, self.plan.batch, formats) for one in systems]
+            for engine in engines:
+                self._judge(batched, engine, seed, TEST)
                 if seed == 0:
-                    self.cases += self._timed_cases(systems, images)
+                    self._judge(batched, engine, seed, HELD_OUT)
+            if seed == 0:
+                singles = [self._case(one, 1, formats) for one in systems]
+                self.cases += [case for pair in zip(singles, batched, strict=True) for case in pair]
 
     def measure(self) -> None:
         """Time every case on every engine, one process an engine and round."""
@@ -124,7 +134,8 @@ class Bench:
     def count(self) -> None:
         """Count energy with each counter that this machine has; on most there is none."""
         singles = tuple(case for case in self.cases if case.batch == 1 and case.system.published)
-        for counter in (name for name, reason in why_not().items() if reason is None):
+        self.counters = why_not()
+        for counter in [name for name, reason in self.counters.items() if reason is None]:
             for engine in FORMATS:
                 self.progress(f"energy by {counter}: {engine}", 0, 1)
                 job = CountJob(
@@ -135,7 +146,12 @@ class Bench:
                     threads=self.plan.threads,
                 )
                 scratch = self.plan.work / "counting" / f"{counter}-{engine}"
-                found = run_child("cbnet.counting", job, Counted, scratch)
+                try:
+                    with quiet(self.plan.lock):
+                        found = run_child("cbnet.counting", job, Counted, scratch)
+                except ChildError as error:
+                    self.counters[counter] = f"{engine}: {error}"
+                    continue
                 self.counted += [
                     EnergyRow(system=_placeless(case.system), engine=engine, energy=energy)
                     for case, energy in zip(singles, found.energies, strict=True)
@@ -143,8 +159,10 @@ class Bench:
 
     def results(self, command: str) -> Results:
         """Gather everything."""
+        machine = this_machine()
+        busy = min(1.0, self.plan.threads / machine.cores)
         return Results(
-            machine=this_machine(),
+            machine=machine,
             date=datetime.now(timezone.utc).date().isoformat(),
             command=command,
             threads=self.plan.threads,
@@ -152,24 +170,19 @@ class Bench:
             images=self.plan.images,
             batch=self.plan.batch,
             trainings=tuple(self.trainings),
-            cases=tuple(case.model_copy(update=_NOWHERE) for case in map(_anonymous, self.cases)),
+            cases=tuple(_placeless_case(case) for case in self.cases),
             rounds=tuple(self.rounds),
             accuracies=tuple(
                 one.model_copy(update={"system": _placeless(one.system)}) for one in self.accuracies
             ),
-            held_out=tuple(
-                one.model_copy(update={"system": _placeless(one.system)})
-                for one in self.judged_by_choice
-            ),
-            energies=(*energy_rows(self.cases, self.rounds, _placeless), *self.counted),
-            counters=why_not(),
+            energies=(*energy_rows(self.cases, self.rounds, _placeless, busy), *self.counted),
+            counters=self.counters,
         )
 
     def write_pictures(self, output: Path) -> list[str]:
         """Draw what the first training of each data set converts; returns the files' names."""
         names = []
-        for data in self.plan.data:
-            dataset = open_dataset(data)
+        for dataset in self.plan.data:
             folder = self.plan.work / "training" / f"{dataset.name}-0"
             file = output.with_name(f"{output.stem}-{dataset.name}.png")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,50 +190,57 @@ class Bench:
             names.append(file.name)
         return names
 
-    def _test_images(self, dataset: Dataset) -> Path:
-        """Write the test images, shuffled so that every slice is like the whole."""
-        order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(dataset.test))
-        file = (self.plan.work / "images" / f"{dataset.name}.npz").absolute()
+    def _write_images(self, split: Split, data: str, on: On) -> None:
+        """Write images, shuffled so that every slice is like the whole."""
+        order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(split))
+        file = self._images(data, on)
         file.parent.mkdir(parents=True, exist_ok=True)
-        split = dataset.test.take(order)
-        np.savez(file, images=split.images, classes=split.classes)
-        return file
+        shuffled = split.take(order)
+        np.savez(file, images=shuffled.images, classes=shuffled.classes)
 
-    def _judge(self, systems: Sequence[System], seed: int, images: Path) -> None:
-        cases = tuple(
-            self._case(system, self.plan.batch, (FORMATS[JUDGE_ENGINE],), images)
-            for system in systems
+    def _images(self, data: str, on: On) -> Path:
+        return (self.plan.work / "images" / f"{data} {on}.npz").absolute()
+
+    def _judge(self, cases: Sequence[Case], engine: str, seed: int, on: On) -> None:
+        systems = [case.system for case in cases]
+        images = str(self._images(systems[0].data, on))
+        job = JudgeJob(
+            engine=engine,
+            cases=tuple(case.model_copy(update={"images": images}) for case in cases),
+            threads=self.plan.threads,
         )
-        job = JudgeJob(engine=JUDGE_ENGINE, cases=cases, threads=self.plan.threads)
-        self.progress(f"test set of {systems[0].data}, seed {seed}", 0, 1)
+        self.progress(f"{on} images of {systems[0].data}, seed {seed}, {engine}", 1, 1)
         found = run_child("cbnet.judging", job, Judgements, self.plan.work / "judging" / "job")
         self.accuracies += [
-            Accuracy(system=system, seed=seed, judgement=judgement)
+            Accuracy(system=system, engine=engine, seed=seed, on=on, judgement=judgement)
             for system, judgement in zip(systems, found.judgements, strict=True)
         ]
 
-    def _timed_cases(self, systems: Sequence[System], images: Path) -> list[Case]:
-        formats = tuple(FORMATS.values())
-        return [
-            self._case(system, batch, formats, images)
-            for system in systems
-            for batch in (1, self.plan.batch)
-        ]
-
-    def _case(self, system: System, batch: int, formats: Iterable[str], images: Path) -> Case:
+    def _case(self, system: System, batch: int, formats: tuple[str, ...]) -> Case:
         """Export a system; the cache makes it short where nothing has changed."""
-        formats = tuple(formats)
         self.progress(f"export {system}, {batch} at a time: {', '.join(formats)}", 1, 1)
-        place = "-".join((Path(system.weights).parent.name, system.name, f"b{batch}", *formats))
+        weights = Path(system.weights)
+        place = "-".join((weights.parent.name, system.name, f"b{batch}", *formats))
         folder = self.plan.work / "bundles" / place.replace(" ", "_")
         request = make_request(
             system.model, system.weights, (), formats, [system.precision], batch=batch
         )
         export_bundle(request, folder, Options(force=True))
-        return Case(system=system, batch=batch, bundle=str(folder.absolute()), images=str(images))
+        images = str(self._images(system.data, TEST))
+        return Case(system=system, batch=batch, bundle=str(folder.absolute()), images=images)
 
 
-_NOWHERE = {"bundle": "", "images": ""}
+def open_datasets(names: Sequence[str]) -> tuple[Dataset, ...]:
+    """Open all data sets before hours are spent on the first.
+
+    Raises:
+        DataError: one is not there, or two have the same name.
+    """
+    found = tuple(map(open_dataset, names))
+    for index, one in enumerate(found):
+        if one.name in [other.name for other in found[:index]]:
+            raise DataError(names[index], f"a second data set called {one.name}")
+    return found
 
 
 def _placeless(system: System) -> System:
@@ -228,5 +248,6 @@ def _placeless(system: System) -> System:
     return system.model_copy(update={"weights": Path(system.weights).name})
 
 
-def _anonymous(case: Case) -> Case:
-    return case.model_copy(update={"system": _placeless(case.system)})
+def _placeless_case(case: Case) -> Case:
+    system = _placeless(case.system)
+    return case.model_copy(update={"system": system, "bundle": "", "images": ""})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from phoneward.apps.bench.cbnet.records import Results, System
+from phoneward.apps.bench.cbnet.records import Judgement, Results, System
+from phoneward.apps.bench.cbnet.systems import RIVALS
 
 
 @dataclass(frozen=True)
@@ -57,41 +58,42 @@ class Table:
         """Return a system by name."""
         return next(system for system in self.systems(data) if system.name == name)
 
-    def held_out(self, system: System) -> float:
+    def held_out(self, system: System, engine: str) -> float:
         """Return the accuracy that choices are made with."""
-        return next(one.accuracy for one in self.results.held_out if one.system == system)
-
-    def accuracies(self, system: System) -> list[float]:
-        """Return the test accuracy of each seed."""
-        return [
+        (found,) = (
             one.judgement.accuracy
             for one in self.results.accuracies
-            if (one.system.data, one.system.name) == (system.data, system.name)
+            if one.on == "held out" and one.system == system and one.engine == engine
+        )
+        return found
+
+    def judged(self, system: System, engine: str) -> list[Judgement]:
+        """Return what the system does on the test set, of each seed."""
+        return [
+            one.judgement
+            for one in self.results.accuracies
+            if one.on == "test"
+            and one.engine == engine
+            and (one.system.data, one.system.name) == (system.data, system.name)
         ]
 
-    def exit_rates(self, system: System) -> list[float]:
-        """Return the exit rate of each seed; empty without an exit."""
-        return [
-            one.judgement.exit_rate
-            for one in self.results.accuracies
-            if (one.system.data, one.system.name) == (system.data, system.name)
-            and one.judgement.exit_rate is not None
-        ]
+    def least(self, data: str) -> float:
+        """Return the held-out accuracy of the best of the rivals."""
+        rivals = [self.named(data, name) for name in RIVALS]
+        return max(self.held_out(rival, self.best_engine(rival)) for rival in rivals)
 
     def fastest(self, data: str, *, converting: bool) -> System | None:
-        """Return the fastest system that is as accurate as LeNet and BranchyNet, if there is one.
+        """Return the fastest system that is as accurate as all rivals, if there is one.
 
-        Accuracy is that on held-out images, time that of one image on the system's best engine.
-        With `converting` only systems with an autoencoder count, otherwise all but LeNet and
-        BranchyNet.
+        Accuracy is that on held-out images, time that of one image, both on the system's best
+        engine. With `converting` only systems with an autoencoder count, otherwise all but rivals.
         """
-        rivals = [self.named(data, name) for name in ("lenet", "branchynet")]
-        least = max(self.held_out(rival) for rival in rivals)
+        least = self.least(data)
         candidates = [
             system
             for system in self.systems(data)
-            if system not in rivals
-            and self.held_out(system) >= least
+            if system.name not in RIVALS
+            and self.held_out(system, self.best_engine(system)) >= least
             and (system.model == "cbnet" or not converting)
         ]
         return min(

@@ -7,7 +7,6 @@ exit, in Python.
 
 from __future__ import annotations
 
-import statistics
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -33,34 +32,32 @@ def measure(job: TimeJob) -> Times:
         for classifier, own, case in zip(opened, images, job.cases, strict=True):
             warm_up(lambda c=classifier, i=own[: case.batch]: c.answers(i))  # type: ignore[misc]
 
-        def turns() -> list[tuple[list[int], list[int]]]:
-            taken: list[tuple[list[int], list[int]]] = [([], []) for _ in job.cases]
+        def turns() -> list[list[int]]:
+            taken: list[list[int]] = [[] for _ in job.cases]
             for turn in range(job.turns):
                 order = range(len(job.cases))
                 for index in reversed(order) if turn % 2 else order:
                     part = slice_of(images[index], turn, job.images)
-                    samples = timed(opened[index], part, job.cases[index].batch)
-                    taken[index][0].append(round(sum(samples) / len(part)))
-                    each = statistics.median(samples) / job.cases[index].batch
-                    taken[index][1].append(round(each))
+                    taken[index].append(timed(opened[index], part, job.cases[index].batch))
             return taken
 
         taken, others = with_others(turns)
     return Times(
-        times=tuple(CaseTime(mean_ns=tuple(m), median_ns=tuple(d)) for m, d in taken),
+        times=tuple(CaseTime(mean_ns=tuple(turns)) for turns in taken),
         others=others,
     )
 
 
-def timed(classifier: Classifier, images: NDArray[Any], batch: int) -> list[int]:
-    """Nanoseconds of each call that classifies `batch` of the images."""
-    samples = []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        began = time.perf_counter_ns()
-        classifier.answers(part)
-        samples.append(time.perf_counter_ns() - began)
-    return samples
+def timed(classifier: Classifier, images: NDArray[Any], batch: int) -> int:
+    """Nanoseconds an image: one call an image, or with a batch one call with all of them.
+
+    A cascade then gathers the images that do not leave from all batches, as it does for its users.
+    """
+    size = 1 if batch == 1 else len(images)
+    began = time.perf_counter_ns()
+    for start in range(0, len(images), size):
+        classifier.answers(images[start : start + size])
+    return round((time.perf_counter_ns() - began) / len(images))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from phoneward.errors import InvalidSpec, WeightsError
-from phoneward.export.models.cbnet.settings import Settings, settings_of
+from phoneward.export.models.cbnet.settings import Settings, parameters_in, settings_of
 from phoneward.export.models.cbnet.specs import CLASSIFY, EXIT, FINISH, IMAGE, stages
 from phoneward.export.models.family import AS_IS, Examples, Knobs, ModelCard
 from phoneward.names import Precision
@@ -63,7 +63,8 @@ class CBNetFamily:
                 f"{weights}: says nothing of its classes and sizes; {card.name} takes the files "
                 "that `phoneward train cbnet` writes"
             )
-        return _card(card.name, settings)
+        fitted = _card(card.name, settings)
+        return dataclasses.replace(fitted, parameters=parameters_in(weights, SAMPLES))
 
     def batched(self, card: ModelCard, batch: int) -> ModelCard:
         """Return the card with graphs for `batch` images at a time."""
@@ -155,7 +156,7 @@ def _card(name: str, settings: Settings) -> ModelCard:
     return ModelCard(
         name=name,
         family="cbnet",
-        architecture="cbnet",
+        architecture=name,
         stages=stages(name, len(settings.labels), 1),
         image=IMAGE,
         parameters=_PARAMETERS[name],

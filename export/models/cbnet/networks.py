@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phoneward.export.models.cbnet.settings import LightSize
-from phoneward.export.train.data.dataset import SIDE
+from phoneward.export.models.cbnet.specs import SIDE
 
 PIXELS = SIDE * SIDE
 _PUBLISHED = LightSize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,8 @@ from phoneward.spec import Spec
 
 METADATA = "phoneward"
 """Key of a safetensors file's metadata that holds the settings as JSON."""
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 Width = Annotated[int, Field(gt=0, le=4096)]
 
@@ -99,7 +102,21 @@ def settings_of(weights: Path) -> Settings | None:
         raise WeightsError(f"{weights}: {where}: {first['msg']}") from error
 
 
+def parameters_in(weights: Path, *others: str) -> int:
+    """Count a safetensors file's parameters; batch norms' statistics and `others` are none."""
+    return sum(
+        math.prod(entry["shape"])
+        for name, entry in _header(weights).items()
+        if name not in ("__metadata__", *others) and not name.endswith(_STATISTICS)
+    )
+
+
 def _metadata(path: Path) -> dict[str, str]:
+    found = _header(path).get("__metadata__")
+    return found if isinstance(found, dict) else {}
+
+
+def _header(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     with path.open("rb") as stream:
@@ -111,5 +128,4 @@ def _metadata(path: Path) -> dict[str, str]:
         header: Any = json.loads(text)
     except ValueError:
         return {}
-    found = header.get("__metadata__") if isinstance(header, dict) else None
-    return found if isinstance(found, dict) else {}
+    return header if isinstance(header, dict) else {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from phoneward.bundle import Stage
-from phoneward.export.train.data.dataset import SIDE
 from phoneward.spec import ImageSpec, TensorSpec
+
+SIDE = 28
+"""Rows and columns of every image, as in MNIST (LeCun et al. 1998)."""
 
 IMAGE = ImageSpec(
     height=SIDE, width=SIDE, channel_order="GRAY", fit="stretch", interpolation="bicubic"

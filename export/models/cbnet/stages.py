@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from phoneward.export.models.cbnet.networks import BranchyNet, CBNet
+from phoneward.export.models.cbnet.specs import SIDE
 from phoneward.export.models.normalize import Normalized
-from phoneward.export.train.data.dataset import SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

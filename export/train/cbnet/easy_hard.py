@@ -84,9 +84,11 @@ def choose_exit_entropy(
     # after the n easiest have left: what the exit gets right of them, and the end of the others
     right = np.concatenate([[0], early.cumsum()]) + np.concatenate([late[::-1].cumsum()[::-1], [0]])
     accuracy = right / len(classes)
-    reached = np.flatnonzero(accuracy >= least)
-    leaving = int(reached[-1]) if len(reached) else int(accuracy.argmax())
     entropies = judged.entropies[order]
+    # equal entropies leave together
+    possible = np.concatenate([[True], entropies[1:] > entropies[:-1], [True]])
+    reached = np.flatnonzero(possible & (accuracy >= least))
+    leaving = int(reached[-1]) if len(reached) else int(np.where(possible, accuracy, -1).argmax())
     if leaving == len(order):
         return float(entropies[-1]) * 1.01 + 1e-6
     return float(entropies[leaving])

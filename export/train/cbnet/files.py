@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,35 +15,45 @@ from phoneward.errors import InvalidSpec
 from phoneward.export.models.cbnet.family import SAMPLES, network
 from phoneward.export.models.cbnet.settings import METADATA, Settings
 from phoneward.export.train.data.dataset import Split
+from phoneward.export.train.folder import write_whole
 from phoneward.export.weights import WeightsFile, load, load_strictly
 
-KEY = "training"
-"""Key of the metadata that says which training a file is of."""
+TRAINING, LOSSES = "training", "losses"
+"""Keys of the metadata that say what the weights were trained with, and how it went."""
 _PER_CLASS = 2
 
 
-def save(
-    model: nn.Module, path: Path, settings: Settings, samples: Tensor, training: str = ""
-) -> None:
-    """Write `path`, whole or not at all; `samples` (S, 28, 28) uint8 go with the weights."""
-    from safetensors.torch import save_file
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from: a hash of all that they depend on, and the mean loss by epoch."""
+
+    training: str = ""
+    losses: tuple[float, ...] = ()
+
+
+def save(model: nn.Module, path: Path, settings: Settings, samples: Tensor, origin: Origin) -> None:
+    """Write `path`, whole or not at all; `samples` (S, 28, 28) uint8 go with the weights.
+
+    Equal arguments make equal files. Raises `OSError`.
+    """
+    from safetensors.torch import save as serialized
 
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    metadata = {METADATA: settings.model_dump_json(), KEY: training}
-    beside = path.with_suffix(".new")
-    save_file({**state, SAMPLES: samples}, beside, metadata)
-    _sort_header(beside)
-    beside.replace(path)
+    metadata = {
+        METADATA: settings.model_dump_json(),
+        TRAINING: origin.training,
+        LOSSES: json.dumps(origin.losses),
+    }
+    write_whole(path, _with_sorted_header(serialized({**state, SAMPLES: samples}, metadata)))
 
 
-def _sort_header(path: Path) -> None:
+def _with_sorted_header(content: bytes) -> bytes:
     """Put the header's keys in order: safetensors writes the metadata's in any."""
-    content = path.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
     text = header.encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
 
 def read(name: str, path: Path, settings: Settings) -> nn.Module:
@@ -59,8 +71,8 @@ def read(name: str, path: Path, settings: Settings) -> nn.Module:
     return model.eval().to(memory_format=torch.channels_last)
 
 
-def training_of(path: Path) -> str | None:
-    """Return which training a file is of; None if there is no file.
+def origin_of(path: Path) -> Origin | None:
+    """Return where a file's weights come from; None if there is no file.
 
     Raises:
         InvalidSpec: it is there and cannot be read.
@@ -71,9 +83,20 @@ def training_of(path: Path) -> str | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            return str((file.metadata() or {}).get(KEY, ""))
-    except (SafetensorError, OSError) as error:
+            metadata = file.metadata() or {}
+        return Origin(
+            str(metadata.get(TRAINING, "")), tuple(json.loads(metadata.get(LOSSES, "[]")))
+        )
+    except (SafetensorError, OSError, ValueError) as error:
         raise InvalidSpec(f"{path}: damaged weights; remove it to train them anew") from error
+
+
+def digest_of(model: nn.Module) -> str:
+    """Return the SHA-256 of a network's weights."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def samples_of(split: Split, classes: int) -> Tensor:

@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw
 
 from phoneward.export.models.cbnet.networks import CBNet
 from phoneward.export.models.cbnet.settings import settings_of
+from phoneward.export.models.cbnet.specs import SIDE
 from phoneward.export.train.cbnet.batches import as_tensor
 from phoneward.export.train.cbnet.easy_hard import judge
 from phoneward.export.train.cbnet.files import read
-from phoneward.export.train.data.dataset import SIDE, Dataset, Split
+from phoneward.export.train.data.dataset import Dataset, Split
 
 SHEET = "conversions.png"
 _ENLARGED = 2

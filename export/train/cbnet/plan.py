@@ -14,10 +14,12 @@ from phoneward.export.models.cbnet.settings import (
     Settings,
 )
 from phoneward.export.train.cbnet.batches import Augmentation
+from phoneward.export.train.data import is_known
 from phoneward.export.train.data.dataset import Dataset
 from phoneward.export.train.loop import Schedule
 
-# clothes fill their images: moved, small networks learn them worse (LeNet 87.5 % for 90.5 %)
+# clothes fill their images: of 5,000 held-out ones BranchyNet's end gets 91.6 % right, trained on
+# images that are moved by two pixels and mirrored 87.7 %, on mirrored ones 90.9 %
 _STILL = ("fashion-mnist",)
 # a light network of about half the published one's work; strides take the place of pools
 _LIGHT = LightSize(stem=8, branch=16, downsampling="stride")
@@ -72,9 +74,9 @@ def plan_for(
     """
     if epochs is not None and epochs < 1:
         raise InvalidSpec(f"epochs must be at least 1, not {epochs}")
-    known = PUBLISHED_EXIT_ENTROPIES.get(dataset.name)
-    hidden = autoencoder or PUBLISHED_AUTOENCODERS.get(dataset.name, DEFAULT_AUTOENCODER)
-    entropy = exit_entropy if exit_entropy is not None else known
+    named = dataset.name if is_known(dataset) else ""  # a folder may bear a famous name
+    hidden = autoencoder or PUBLISHED_AUTOENCODERS.get(named, DEFAULT_AUTOENCODER)
+    entropy = exit_entropy if exit_entropy is not None else PUBLISHED_EXIT_ENTROPIES.get(named)
     try:
         settings = Settings(
             data=dataset.name,
@@ -88,7 +90,7 @@ def plan_for(
     plan = Plan(
         settings=settings,
         chosen_entropy=entropy is None,
-        augmentation=Augmentation(shift=0 if dataset.name in _STILL else 1),
+        augmentation=Augmentation(shift=0 if named in _STILL else 1),
         seed=seed,
         hybrid=Schedule(epochs=6, batch=128) if hybrid else None,
     )

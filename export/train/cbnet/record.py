@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Exits(Spec):
-    """How a network with an exit does on the test set: `accuracy` is of the two together."""
+    """How a network with an exit does: `accuracy` is of the two together."""
 
     exit_entropy: float
     exit_rate: Share
@@ -23,12 +23,21 @@ class Exits(Spec):
     accuracy_at_end: Share
 
 
-class Record(Spec):
-    """A training's outcome; accuracies are shares of the whole test set, in PyTorch.
+class Outcome(Spec):
+    """What all networks get right of some images, as shares, in PyTorch."""
 
-    `hard_per_class` counts the training images that did not leave at BranchyNet's exit, `targets`
-    are the training images that the autoencoder converts to, by their place in the training set.
-    `losses` has the mean of every epoch, by phase; `seconds` is the time of this run alone.
+    accuracies: dict[str, Share]
+    branchynet: Exits
+    exit_hybrid: Exits | None = None
+
+
+class Record(Spec):
+    """A training's outcome on the whole test set, and on what was held out to make choices with.
+
+    `hard_per_class` counts the images that were trained on and did not leave at BranchyNet's exit,
+    `targets` are the images that the autoencoder converts to, by their place in the training set.
+    `losses` has the mean of every epoch by network; `seconds` is the time of this run alone, which
+    is short if an earlier one had done the work.
     """
 
     schema_version: Literal[1] = 1
@@ -38,9 +47,8 @@ class Record(Spec):
     train_images: int
     held_out_images: int
     test_images: int
-    accuracies: dict[str, Share]
-    branchynet: Exits
-    exit_hybrid: Exits | None = None
+    test: Outcome
+    held_out: Outcome
     hard_per_class: dict[str, int]
     hard_rate: Share
     targets: tuple[int, ...]

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from phoneward.export.models.cbnet.family import network
 from phoneward.export.models.cbnet.hybrid import ExitHybrid
 from phoneward.export.models.cbnet.networks import BranchyNet, CBNet, LightNet
-from phoneward.export.models.cbnet.settings import LightSize, Settings, settings_of
+from phoneward.export.models.cbnet.settings import LightSize, Settings
 from phoneward.export.train.cbnet.batches import Batches, as_tensor
 from phoneward.export.train.cbnet.easy_hard import (
     Judged,
@@ -27,13 +27,22 @@ from phoneward.export.train.cbnet.easy_hard import (
     easiest,
     judge,
 )
-from phoneward.export.train.cbnet.files import read, samples_of, save, training_of
+from phoneward.export.train.cbnet.files import (
+    Origin,
+    digest_of,
+    origin_of,
+    read,
+    samples_of,
+    save,
+)
 from phoneward.export.train.cbnet.losses import conversion, joint
 from phoneward.export.train.cbnet.plan import Plan
 from phoneward.export.train.checkpoint import Checkpoint
 from phoneward.export.train.data.dataset import Dataset, Split, hold_out
 from phoneward.export.train.loop import Phase, Report, Schedule, fit
 
+RECIPE = 1
+"""Number of this code's way to train: changed where old weights would not be made again."""
 # hard images are a quarter of what the autoencoder sees, or more: CBNet's notebooks leave out easy
 # ones until then; showing hard ones again keeps all
 _EASY_PER_HARD = 3
@@ -44,7 +53,8 @@ class Training:
     """Trains what a plan says; finished networks and epochs are not trained again.
 
     `folder` gets `<network>.safetensors` for each network and, while one is trained, its
-    checkpoint. `losses` has the mean loss of each epoch of the phases that this object ran.
+    checkpoint; whoever trains claims it first. `rest` are the images that are trained on,
+    `places` theirs in the training set. `losses` has the mean loss of each epoch by network.
     """
 
     dataset: Dataset
@@ -53,9 +63,9 @@ class Training:
     report: Report
 
     def __post_init__(self) -> None:
-        """Make the folder, set part of the training images aside."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.rest, self.held_out = hold_out(self.dataset.train, self.plan.held_out, self.plan.seed)
+        """Set part of the training images aside."""
+        self.places, held = hold_out(self.dataset.train, self.plan.held_out, self.plan.seed)
+        self.rest, self.held_out = map(self.dataset.train.take, (self.places, held))
         self.losses: dict[str, tuple[float, ...]] = {}
 
     @cached_property
@@ -82,11 +92,11 @@ class Training:
     def branchynet(self) -> BranchyNet:
         """Train BranchyNet, its exit and its end together."""
 
-        def make() -> nn.Module:
+        def make(checkpoint: Checkpoint) -> nn.Module:
             model = cast(BranchyNet, self._new("branchynet", self.plan.settings))
             schedule = self.plan.classifiers
             batches = self._batches(schedule, self.classes)
-            self._fit(model, "branchynet", schedule, batches, lambda b: joint(model, *b))
+            self._fit(model, schedule, batches, lambda b: joint(model, *b), checkpoint)
             return model
 
         return cast(BranchyNet, self._kept("branchynet", "branchynet", self.plan.settings, make))
@@ -113,7 +123,7 @@ class Training:
         `judged` says which images are easy, and is of this object's images.
         """
 
-        def make() -> nn.Module:
+        def make(checkpoint: Checkpoint) -> nn.Module:
             model = cast(CBNet, self._new("cbnet", settings))
             model.light.load_state_dict(light.state_dict())
             targets = self.images[self.targets(judged)].flatten(1)
@@ -123,14 +133,16 @@ class Training:
             autoencoder = model.autoencoder
             self._fit(
                 autoencoder,
-                name,
                 schedule,
                 batches,
                 lambda b: conversion(autoencoder, b[0], targets[b[1]]),
+                checkpoint,
             )
             return model
 
-        return cast(CBNet, self._kept(name, "cbnet", settings, make))
+        entropies = hashlib.sha256(judged.entropies.tobytes()).hexdigest()
+        upon = (settings.autoencoder, settings.exit_entropy, digest_of(light), entropies)
+        return cast(CBNet, self._kept(name, "cbnet", settings, make, upon))
 
     def exit_hybrid(self, schedule: Schedule) -> tuple[ExitHybrid, Settings]:
         """Train a hybrid on all images, and put it behind the exit of a light network.
@@ -141,42 +153,43 @@ class Training:
         light = self.light(size)
         settings = self.plan.settings.model_copy(update={"light": size})
 
-        def make() -> nn.Module:
+        def make(checkpoint: Checkpoint) -> nn.Module:
             model = cast(ExitHybrid, self._new("exit_hybrid", settings))
             model.exit.load_state_dict(light.state_dict())
             batches = self._batches(schedule, self.classes)
             hybrid = model.finish
             self._fit(
                 hybrid,
-                "exit_hybrid",
                 schedule,
                 batches,
-                lambda b: F.cross_entropy(hybrid(b[0]), b[1]),
+                partial(_cross_entropy, hybrid),
+                checkpoint,
             )
             return model
 
-        def settle(model: nn.Module) -> Settings:
-            held = as_tensor(self.held_out)
-            least = float((classes_of(self.lenet(), held) == self.held_out.classes).mean())
-            chosen = choose_exit_entropy(judge(model, held), self.held_out.classes, least)
-            return settings.model_copy(update={"exit_entropy": chosen})
+        upon = (settings.hybrid, schedule, size, digest_of(light))
+        model = cast(ExitHybrid, self._kept("exit_hybrid", "exit_hybrid", settings, make, upon))
+        held = as_tensor(self.held_out)
+        least = float((classes_of(self.lenet(), held) == self.held_out.classes).mean())
+        chosen = choose_exit_entropy(judge(model, held), self.held_out.classes, least)
+        settled = settings.model_copy(update={"exit_entropy": chosen})
+        self.save(model, "exit_hybrid", settled, upon)
+        return model, settled
 
-        model = self._kept("exit_hybrid", "exit_hybrid", settings, make, settle)
-        return cast(ExitHybrid, model), settle(model)
-
-    def save(self, model: nn.Module, name: str, settings: Settings) -> None:
-        """Write a network that was not trained by itself, such as BranchyNet cut at its exit."""
-        file = self._file(name)
-        if training_of(file) == self._key(name) and settings_of(file) == settings:
-            return
-        save(model, self._file(name), settings, self._samples(), self._key(name))
+    def save(
+        self, model: nn.Module, name: str, settings: Settings, upon: tuple[object, ...] = ()
+    ) -> None:
+        """Write a network, such as BranchyNet cut at its exit; `upon` is what else it rests on."""
+        origin = Origin(self._key(name, upon), self.losses.get(name, ()))
+        save(model, self._file(name), settings, self._samples(), origin)
 
     def _classifier(self, name: str, kind: str, settings: Settings) -> nn.Module:
-        def make() -> nn.Module:
+        def make(checkpoint: Checkpoint) -> nn.Module:
             model = self._new(kind, settings)
             schedule = self.plan.classifiers
             batches = self._batches(schedule, self.classes)
-            self._fit(model, name, schedule, batches, lambda b: F.cross_entropy(model(b[0]), b[1]))
+            loss = partial(_cross_entropy, model)
+            self._fit(model, schedule, batches, loss, checkpoint)
             return model
 
         return self._kept(name, kind, settings, make)
@@ -186,30 +199,32 @@ class Training:
         name: str,
         kind: str,
         settings: Settings,
-        make: Callable[[], nn.Module],
-        settle: Callable[[nn.Module], Settings] | None = None,
+        make: Callable[[Checkpoint], nn.Module],
+        upon: tuple[object, ...] = (),
     ) -> nn.Module:
-        """Return the network of `<name>.safetensors` if it is of this training, or make it."""
-        file = self._file(name)
-        if training_of(file) == self._key(name):
+        """Return the network of `<name>.safetensors` if it rests on the same, or make it."""
+        file, key = self._file(name), self._key(name, upon)
+        origin = origin_of(file)
+        if origin is not None and origin.training == key:
+            self.losses[name] = origin.losses
             return read(kind, file, settings)
-        model = make().eval()
-        save(model, file, settle(model) if settle else settings, self._samples(), self._key(name))
-        self._checkpoint(name).remove()
+        checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt", key)
+        model = make(checkpoint).eval()
+        self.save(model, name, settings, upon)
+        checkpoint.remove()
         return model
 
     def _fit(
         self,
         model: nn.Module,
-        name: str,
         schedule: Schedule,
         batches: Batches,
         loss: Callable[[tuple[Tensor, ...]], Tensor],
+        checkpoint: Checkpoint,
     ) -> None:
+        name = checkpoint.path.stem
         phase = Phase(name, schedule, self.plan.seed)
-        self.losses[name] = tuple(
-            fit(model, batches, loss, phase, self._checkpoint(name), self.report)
-        )
+        self.losses[name] = tuple(fit(model, batches, loss, phase, checkpoint, self.report))
 
     def _new(self, kind: str, settings: Settings) -> nn.Module:
         torch.manual_seed(self.plan.seed)
@@ -225,23 +240,31 @@ class Training:
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _checkpoint(self, name: str) -> Checkpoint:
-        return Checkpoint(self.folder / "checkpoints" / f"{name}.pt", self._key(name))
-
-    def _key(self, name: str) -> str:
+    def _key(self, name: str, upon: tuple[object, ...]) -> str:
         """Hash what the weights of a network depend on: no more, so that the rest may change."""
-        plan = self.plan
-        parts: list[object] = [plan.settings.labels, plan.augmentation, plan.seed, plan.held_out]
-        parts += [name, plan.classifiers, self._data_digest]
-        if name.startswith("cbnet"):
-            parts += [plan.settings, plan.chosen_entropy, plan.autoencoder]
-        if name == "exit_hybrid":
-            parts += [plan.settings.hybrid, plan.hybrid, plan.hybrid_light]
+        schedule = self.plan.autoencoder if name.startswith("cbnet") else self.plan.classifiers
+        parts = (name, schedule, sorted(self.identity.items()), upon)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @cached_property
-    def _data_digest(self) -> str:
-        return digest(self.dataset.train)
+    def identity(self) -> dict[str, object]:
+        """What all networks of a folder have in common: another value is another training."""
+        plan = self.plan
+        return {
+            "data": self.dataset.name,
+            "labels": list(self.dataset.labels),
+            "images": digest(self.dataset.train),
+            "seed": plan.seed,
+            "held out": plan.held_out,
+            "augmentation": repr(plan.augmentation),
+            "schedule": repr(plan.classifiers),
+            "recipe": RECIPE,
+        }
+
+
+def _cross_entropy(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    images, classes = batch
+    return F.cross_entropy(model(images), classes)
 
 
 def digest(split: Split) -> str:

@@ -73,6 +73,11 @@ def open_dataset(data: str, *, seed: int = 0, download: bool = True) -> Dataset:
     return read_image_folder(folder, seed=seed)
 
 
+def is_known(dataset: Dataset) -> bool:
+    """Tell whether a data set is one of `KNOWN` by its name and its labels."""
+    return dataset.name in KNOWN and dataset.labels == KNOWN[dataset.name].labels
+
+
 def _find(name: str) -> Path | None:
     places = [default_root() / "data" / name]
     if packaged := KNOWN[name].packaged:
@@ -94,9 +99,7 @@ def _download(name: str) -> Path:
         kind(root, download=True)
         raw = root / KNOWN[name].torchvision / "raw"
         folder = default_root() / "data" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in raw.glob("*-ubyte"):
-            file.replace(folder / file.name)
+        raw.rename(folder)  # whole or not at all: a part of the files would be taken for all
     except (OSError, RuntimeError) as error:
         raise DataError(name, "could not be downloaded" + _where(name)) from error
     return folder

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoneward.errors import DataError
-
-SIDE = 28
-"""Rows and columns of every image, as in MNIST (LeCun et al. 1998)."""
+from phoneward.export.models.cbnet.specs import SIDE
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,24 @@ class Dataset:
             raise DataError(self.name, f"train: no image of class '{label}'")
 
 
-def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
-    """Return the rest and `count` images chosen by `seed`, to make choices with.
+def hold_out(split: Split, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of the rest, and of `count` images chosen by `seed` to make choices with.
 
-    Of a split with less than five times `count` images, a fifth is held out.
+    Of a split with less than five times `count` images a fifth is held out. A class keeps at least
+    one image in the rest.
+
+    Raises:
+        DataError: there are too few images to hold one out.
     """
-    order = np.random.default_rng(seed).permutation(len(split))
-    count = min(count, len(split) // 5)
-    return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+    left = np.bincount(split.classes)
+    held: list[int] = []
+    for place in np.random.default_rng(seed).permutation(len(split)).tolist():
+        if len(held) == min(count, len(split) // 5):
+            break
+        if left[split.classes[place]] > 1:
+            left[split.classes[place]] -= 1
+            held.append(place)
+    if not held:
+        raise DataError("train", f"{len(split)} images are too few to hold some out")
+    chosen = np.sort(np.array(held, np.int64))
+    return np.setdiff1d(np.arange(len(split)), chosen), chosen

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phoneward.errors import DataError
-from phoneward.export.train.data.dataset import SIDE, Dataset, Split
+from phoneward.export.models.cbnet.specs import SIDE
+from phoneward.export.train.data.dataset import Dataset, Split
 
 _UNSIGNED_BYTES = 8
 _IMAGES, _LABELS = 3, 1

@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from phoneward.errors import DataError
-from phoneward.export.train.data.dataset import SIDE, Dataset, Split
-from phoneward.runtime.images import load_image
+from phoneward.errors import DataError, ImageError
+from phoneward.export.models.cbnet.specs import IMAGE, SIDE
+from phoneward.export.train.data.dataset import Dataset, Split
+from phoneward.runtime.images import images_in, load_image, prepare
+from phoneward.spec import TensorSpec
 
-_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm"))
+_TENSOR = TensorSpec(name="image", shape=(1, 1, SIDE, SIDE), layout="NCHW")
 _TEST_SHARE = 6
 _SPLITS = ("train", "test")
 
 
 def read_image_folder(folder: Path, *, seed: int = 0) -> Dataset:
-    """Read `<class>/*.png` and the like; every image becomes grey (ITU-R 601), 28 x 28.
+    """Read `<class>/*.png` and the like; every image becomes grey, 28 x 28.
+
+    It is prepared as an exported network's image is.
 
     With folders `train` and `test` that hold those of the classes, they are taken as they are;
     otherwise every sixth image of a class, chosen by `seed`, is for testing. Classes are in the
@@ -45,10 +48,10 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
-            images = sorted(p for p in child.iterdir() if p.suffix.lower() in _SUFFIXES)
-            if not images:
-                raise DataError(child, "no images in the folder of a class")
-            found[child.name] = images
+            try:
+                found[child.name] = images_in(child)
+            except ImageError as error:
+                raise DataError(child, "no images in the folder of a class") from error
     if not found:
         raise DataError(folder, "neither IDX files nor folders of images by class in it")
     return found
@@ -72,7 +75,6 @@ def _read(classes: dict[str, list[Path]], labels: tuple[str, ...]) -> Split:
     images, numbers = [], []
     for label, files in classes.items():
         for file in files:
-            grey = load_image(file).convert("L")
-            images.append(np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+            images.append(prepare(load_image(file), IMAGE, _TENSOR)[0, 0].astype(np.uint8))
             numbers.append(labels.index(label))
     return Split(np.stack(images), np.array(numbers, np.int64))
