@@ -183,10 +183,11 @@ def test_a_weights_file_says_which_network_it_is(tmp_path: Path) -> None:
     modules = family.build(card, load(resolve(str(file), card)))
     examples = family.examples(card, modules)["classify"]
     assert examples.inputs["image"].shape == (4, 2, 1, 28, 28)
-    assert examples.real.tolist() == [True, True, False, False]
-    np.testing.assert_array_equal(
-        examples.inputs["image"][:2].reshape(4, 28, 28), samples[:4].numpy()
-    )
+    assert examples.real.tolist() == [True, True, True, False]
+    seen = examples.inputs["image"].reshape(8, 28, 28)
+    np.testing.assert_array_equal(seen[:6], samples[[0, 1, 2, 3, 4, 0]].numpy())
+    single = family.examples(family.batched(card, 1), modules)["classify"].inputs["image"]
+    np.testing.assert_array_equal(seen[6:], single[5:].reshape(2, 28, 28))
 
 
 def test_the_exit_entropy_is_a_constant_of_networks_with_an_exit() -> None:

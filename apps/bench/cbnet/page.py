@@ -55,6 +55,8 @@ def render(results: Results, pictures: Sequence[str]) -> str:
         parts += [f"## {data}", verdict(table, data)]
         parts += ["### The published networks", _networks(table, data)]
         parts += ["### What was searched", _search(table, data)]
+    if results.failures:
+        parts += ["## Left out", _failures(results.failures)]
     parts += ["## Energy", _energy(results)]
     parts += ["## Pictures", _pictures(pictures)]
     return "\n\n".join(parts) + "\n"
@@ -178,6 +180,11 @@ def _cells(table: Table, system: System, lenet: System, batch: int) -> list[str]
         for engine in table.engines
         for n in (1, batch)
     ]
+
+
+def _failures(failures: Sequence[str]) -> str:
+    lines = "\n".join(f"- {failure}" for failure in failures)
+    return f"Systems of which an artifact missed the gate, so that none was measured:\n\n{lines}"
 
 
 def _energy(results: Results) -> str:

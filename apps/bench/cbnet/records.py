@@ -154,3 +154,4 @@ class Results(Spec):
     accuracies: tuple[Accuracy, ...]
     energies: tuple[EnergyRow, ...]
     counters: dict[str, str | None]
+    failures: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ from phoneward.apps.bench.cbnet.systems import Search, published, second_half
 from phoneward.apps.bench.child import ChildError, run_child
 from phoneward.apps.bench.machine import this_machine
 from phoneward.errors import DataError
-from phoneward.export.pipeline import Options, export_bundle
+from phoneward.export.pipeline import GateFailed, Options, export_bundle
 from phoneward.export.request import make_request
 from phoneward.export.train.cbnet.pictures import conversions, draw
 from phoneward.export.train.cbnet.plan import plan_for
@@ -39,6 +39,7 @@ from phoneward.export.train.cbnet.run import run
 from phoneward.export.train.cbnet.training import Training
 from phoneward.export.train.data import open_dataset
 from phoneward.export.train.data.dataset import Dataset, Split
+from phoneward.names import ParityStatus
 
 FORMATS = {"litert": "tflite", "executorch": "executorch", "onnxruntime": "onnx"}
 JUDGE_ENGINE = "litert"
@@ -78,6 +79,7 @@ class Bench:
     counters: dict[str, str | None] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     counted: list[EnergyRow] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def train(self) -> None:
         """Train what is not yet in the work folder; all that is searched is of the first seed."""
@@ -97,19 +99,21 @@ class Bench:
     def export(self) -> None:
         """Export every system, and classify the test sets and the held-out images with it.
 
-        Those of the first seed in all formats, on all engines; of the others in one.
+        Those of the first seed in all formats, on all engines; of the others in one. A system of
+        which an artifact misses the gate is left out, and its failure kept.
         """
         for (_, seed), systems in self.systems.items():
             engines = tuple(FORMATS) if seed == 0 else (JUDGE_ENGINE,)
             formats = tuple(FORMATS[engine] for engine in engines)
-            batched = [self._case(one, self.plan.batch, formats) for one in systems]
+            batches = (1, self.plan.batch) if seed == 0 else (self.plan.batch,)
+            made = [row for one in systems if (row := self._cases(one, batches, formats))]
+            batched = [row[-1] for row in made]
             for engine in engines:
                 self._judge(batched, engine, seed, TEST)
                 if seed == 0:
                     self._judge(batched, engine, seed, HELD_OUT)
             if seed == 0:
-                singles = [self._case(one, 1, formats) for one in systems]
-                self.cases += [case for pair in zip(singles, batched, strict=True) for case in pair]
+                self.cases += [case for row in made for case in row]
 
     def measure(self) -> None:
         """Time every case on every engine, one process an engine and round."""
@@ -177,6 +181,7 @@ class Bench:
             ),
             energies=(*energy_rows(self.cases, self.rounds, _placeless, busy), *self.counted),
             counters=self.counters,
+            failures=tuple(self.failures),
         )
 
     def write_pictures(self, output: Path) -> list[str]:
@@ -215,6 +220,20 @@ class Bench:
             Accuracy(system=system, engine=engine, seed=seed, on=on, judgement=judgement)
             for system, judgement in zip(systems, found.judgements, strict=True)
         ]
+
+    def _cases(
+        self, system: System, batches: Sequence[int], formats: tuple[str, ...]
+    ) -> list[Case]:
+        try:
+            return [self._case(system, batch, formats) for batch in batches]
+        except GateFailed as failure:
+            reasons = [
+                f"{one.format} {one.parity.reason}"
+                for one in failure.artifacts
+                if one.parity.status is ParityStatus.FAILED
+            ]
+            self.failures.append(f"{system}: {'; '.join(reasons)}")
+            return []
 
     def _case(self, system: System, batch: int, formats: tuple[str, ...]) -> Case:
         """Export a system; the cache makes it short where nothing has changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -171,7 +172,10 @@ def _settings(card: ModelCard) -> Settings:
 
 
 def _images(card: ModelCard, given: NDArray[np.uint8] | None) -> Examples:
-    """Fill batches (S, N, 1, 28, 28) with images, again from the first where they end."""
+    """Fill batches (S, N, 1, 28, 28) with images, again from the first where they end.
+
+    A graph is judged on the same images whatever its batch, noise included.
+    """
     from phoneward.export.photographs import photographs
     from phoneward.runtime.images import load_image, prepare
 
@@ -181,12 +185,16 @@ def _images(card: ModelCard, given: NDArray[np.uint8] | None) -> Examples:
         single = tensor.model_copy(update={"shape": (1, *one)})
         shrunk = [prepare(load_image(path), IMAGE, single) for path in photographs()]
         given = np.concatenate(shrunk).round().astype(np.uint8)
-    given = given.reshape(-1, *one)
-    count = max(1, len(given) // batch)
-    rows = np.resize(np.arange(len(given)), count * batch)
-    noise = np.random.default_rng(0).integers(0, 256, (_NOISE_SAMPLES, *tensor.shape))
-    stacked = np.concatenate([given[rows].reshape(count, *tensor.shape), noise.astype(np.uint8)])
-    return Examples({tensor.name: stacked}, np.arange(len(stacked)) < count)
+    noise = np.random.default_rng(0).integers(0, 256, (_NOISE_SAMPLES, *one)).astype(np.uint8)
+    real, unreal = (_batches(images, batch) for images in (given.reshape(-1, *one), noise))
+    stacked = np.concatenate([real, unreal])
+    return Examples({tensor.name: stacked}, np.arange(len(stacked)) < len(real))
+
+
+def _batches(images: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
+    count = math.ceil(len(images) / batch)
+    rows = np.resize(np.arange(len(images)), count * batch)
+    return images[rows].reshape(count, batch, *images.shape[1:])
 
 
 def _features(card: ModelCard, modules: Mapping[str, nn.Module], images: Examples) -> Examples:
