@@ -66,9 +66,11 @@ def _found(table: Table, data: str, *, converting: bool) -> str:
         table.typical_us(best, engine) < table.typical_us(rival, table.best_engine(rival))
         for rival in rivals
     )
+    better = [rival.name for rival in rivals if _test(table, rival) > test]
+    short = f" On the test set it is less accurate than {' and '.join(better)}." if better else ""
     head = "The fastest" if faster else "Not faster than both, but the fastest"
     return (
         f"{head} {what} at equal or better accuracy on held-out images: **{best.name}** on "
         f"{engine}, {table.typical_us(best, engine):.1f} us an image, {'; '.join(against)}. "
-        f"Test accuracy of the first seed {test:.2f} % ({others})."
+        f"Test accuracy of the first seed {test:.2f} % ({others}).{short}"
     )
