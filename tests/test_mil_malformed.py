@@ -338,7 +338,12 @@ def alter(message: Any, field: Any, draw: st.DataObject) -> None:
             setattr(message, field.name, altered(value, draw))
         except ValueError:  # a number that the field cannot hold
             message.ClearField(field.name)
-    elif field.is_repeated and not hasattr(value, "items") and draw.draw(st.booleans()):
+    elif (
+        field.is_repeated
+        and not hasattr(value, "items")
+        and len(value)
+        and draw.draw(st.booleans())
+    ):
         del value[draw.draw(st.integers(0, len(value) - 1))]
     else:
         message.ClearField(field.name)
