@@ -1,0 +1,114 @@
+"""The pictures of a split, ready to be drawn from by any process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from phoneward.errors import UnknownName
+from phoneward.export.train.clips.pictures import REGION, Pixels, read_picture, regions_of
+from phoneward.export.train.clips.sources import (
+    CUTOUT,
+    DRAWING,
+    PHOTO,
+    SPLITS,
+    Source,
+    of_the_system,
+    of_the_user,
+    packaged,
+)
+from phoneward.export.train.clips.store import keep, kept, place_of
+from phoneward.export.train.clips.textures import texture
+
+TEXTURE = "texture"
+GROUPS = (PHOTO, CUTOUT, DRAWING, REGION, TEXTURE)
+
+_TEXTURES = {"train": (160, 1), "held-out": (60, 2)}
+_OWN = "own-"
+_OWN_SHARE = 0.5
+
+
+class Pool:
+    """Pictures by group: `photo` and `texture` are RGB, the others RGBA and cut out.
+
+    A pool is a name for a folder of the cache: it is picked from there after pickling.
+    """
+
+    def __init__(self, split: str, place: Path) -> None:
+        self.split, self.place = split, place
+        self._index, self._pixels = kept(place)
+        self._groups: dict[str, list[int]] = {}
+        for number, entry in enumerate(self._index):
+            self._groups.setdefault(entry.group, []).append(number)
+
+    def __reduce__(self) -> tuple[type[Pool], tuple[str, Path]]:
+        """Pickle as the place alone."""
+        return Pool, (self.split, self.place)
+
+    def count(self, group: str) -> int:
+        """Return how many pictures a group has, the user's included."""
+        return len(self._groups.get(group, ())) + len(self._groups.get(_OWN + group, ()))
+
+    def names(self) -> set[str]:
+        """Return the files that the pictures come from, and the names of the textures."""
+        return {entry.name for entry in self._index}
+
+    def pick(self, group: str, rng: np.random.Generator) -> Pixels:
+        """Draw a picture (H, W, 3 or 4) of a group; half of them are the user's if there are any.
+
+        Raises:
+            KeyError: the group is empty.
+        """
+        theirs, own = self._groups.get(group), self._groups.get(_OWN + group)
+        if own and theirs:
+            numbers = own if rng.random() < _OWN_SHARE else theirs
+        else:
+            numbers = own or self._groups[group]
+        entry = self._index[numbers[rng.integers(len(numbers))]]
+        size = int(np.prod(entry.shape))
+        return np.asarray(self._pixels[entry.offset : entry.offset + size]).reshape(entry.shape)
+
+
+def open_pool(split: str, folders: Sequence[Path] = (), *, system: bool = True) -> Pool:
+    """Open the pictures of a split; the first time they are decoded and kept in the cache.
+
+    Args:
+        split: `train` or `held-out`, which have no picture in common.
+        folders: the user's folders of photographs, and of PNGs with alpha as cut-outs.
+        system: whether Debian packages that are installed serve `train`, too; `held-out` has
+            nothing of them.
+
+    Raises:
+        UnknownName: no such split.
+        MissingExtra: scikit-image or scikit-learn is not installed.
+        DataError: a folder is not there or empty, or a picture in it is of no use.
+        ImageError: a picture cannot be read.
+        OutputError: the cache cannot be written.
+    """
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
+    sources = packaged(split)
+    if system and split == "train":
+        sources += of_the_system()
+    sources += of_the_user(folders)
+    place = place_of(split, sources)
+    keep(place, lambda: _pictures(split, sources))
+    return Pool(split, place)
+
+
+def _pictures(split: str, sources: Sequence[Source]) -> Iterator[tuple[str, str, Pixels]]:
+    for source in sources:
+        picture = read_picture(source)
+        if picture is None:
+            continue
+        group, pixels = picture
+        prefix, name = _OWN if source.own else "", str(source.path)
+        yield prefix + group, name, pixels
+        if group == PHOTO:
+            yield from ((prefix + REGION, name, region) for region in regions_of(pixels))
+    count, seed = _TEXTURES[split]
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        yield TEXTURE, f"{split}-texture-{number}", texture(rng)
