@@ -21,8 +21,9 @@ def command(
     data: Annotated[
         str,
         typer.Option(
-            help="A folder laid out as DAVIS: JPEGImages/[480p/] and Annotations/[480p/].",
-            metavar="DIR",
+            help="A folder laid out as DAVIS: JPEGImages/[480p/] and Annotations/[480p/]; or "
+            "held-out[:N], the first N (100) generated clips that no training sees.",
+            metavar="DATA",
         ),
     ],
     subset: Annotated[
@@ -71,11 +72,11 @@ def command(
     Each object is prompted where it first appears, and judged on every annotated frame after that
     but the sequence's last. Means are over objects, as in DAVIS 2017.
     """
+    from phoneward.apps.cli.annotated import open_annotated
     from phoneward.apps.cli.evaluation import Job, tell
     from phoneward.bundle import Bundle
     from phoneward.errors import OutputError
     from phoneward.runtime.artifacts import Wanted
-    from phoneward.runtime.evaluation.davis import davis_sequences
     from phoneward.runtime.evaluation.folder import EvaluationFolder
 
     if masks and output is None:
@@ -89,9 +90,9 @@ def command(
         baselines=tuple(dict.fromkeys(baseline or ())),
         folder=folder,
     )
-    sequences = davis_sequences(Path(data), subset, limit=limit)
+    annotated = open_annotated(data, subset, limit)
     with progress_bar(quiet=json_output or not sys.stderr.isatty()) as progress:
-        result = job.run(sequences, progress)
+        result = job.run(annotated, progress)
     record = job.record(result, data=data, subset=subset)
     if folder is not None:
         folder.close(record)

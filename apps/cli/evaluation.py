@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from phoneward.apps.cli.output import print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Ordered
-
+    from phoneward.apps.cli.annotated import Annotated
     from phoneward.bundle import Bundle
     from phoneward.runtime.artifacts import Wanted
     from phoneward.runtime.evaluation.folder import EvaluationFolder
@@ -45,7 +44,7 @@ class Job:
     baselines: tuple[str, ...]
     folder: EvaluationFolder | None
 
-    def run(self, sequences: Ordered[Sequence], progress: Progress) -> EvaluationResult:
+    def run(self, annotated: Annotated, progress: Progress) -> EvaluationResult:
         """Evaluate; raises as `evaluate`, `Tracker.open` and the registry of baselines."""
         from phoneward.quiet import noise_to
         from phoneward.runtime.evaluation.baselines import BASELINES
@@ -64,7 +63,7 @@ class Job:
                     threads=self.threads,
                 )
             )
-            watch = _Watch(sequences, self.folder, progress)
+            watch = _Watch(annotated, self.folder, progress)
             return evaluate(
                 tracker,
                 watch.announced(),
@@ -113,16 +112,15 @@ class _Watch:
     """Hands every step to the folder, and says how far the tracker is."""
 
     def __init__(
-        self, sequences: Ordered[Sequence], folder: EvaluationFolder | None, progress: Progress
+        self, annotated: Annotated, folder: EvaluationFolder | None, progress: Progress
     ) -> None:
-        self._sequences, self._folder, self._progress = sequences, folder, progress
-        self._total = sum(len(each.frame_names) for each in sequences)
-        self._before, self._name = 0, ""
+        self._annotated, self._folder, self._progress = annotated, folder, progress
+        self._before = 0
 
     def announced(self) -> Iterable[Sequence]:
         """Yield the sequences, and count the frames of those that are done."""
-        for each in self._sequences:
-            self._progress(each.name, self._before, self._total)
+        for each in self._annotated.sequences:
+            self._progress(each.name, self._before, self._annotated.frames)
             yield each
             self._before += len(each.frame_names)
 
@@ -132,7 +130,7 @@ class _Watch:
             self._folder.see(step)
         if step.who == "tracker":
             done = self._before + step.frame.index + 1
-            self._progress(step.sequence.name, done, self._total)
+            self._progress(step.sequence.name, done, self._annotated.frames)
 
 
 def tell(record: EvaluationRecord, output: Path | None, *, verbose: bool) -> None:

@@ -44,6 +44,8 @@ def davis_sequences(
         UnknownName: there is no such subset.
         ImageError: the first annotation of a sequence cannot be read.
     """
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder")
     frames, annotations = _room(folder, FRAMES), _room(folder, ANNOTATIONS)
     names = _in_set(folder, subset) if subset is not None else _all(annotations)
     return tuple(_sequence(name, frames / name, annotations / name) for name in names[:limit])

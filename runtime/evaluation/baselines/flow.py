@@ -12,12 +12,13 @@ from phoneward.runtime.resample import resize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# of TV-L1; scikit-image's own 5 and 10 take 2.5 times as long and are no better here
-_WARPS, _STEPS = 3, 5
+# A photograph's cut-out moving over another, 16 frames, mean J: radius 3 with 5 warps 0.83, with
+# scikit-image's own 7 and 10 0.78, its TV-L1 0.69; 0.14, 0.4 and 0.8 s a frame
+_RADIUS, _WARPS = 3, 5
 
 
 class Flow(Baseline):
-    """TV-L1 flow (Zach, Pock and Bischof, DAGM 2007), backwards: from a frame to the one before.
+    """Iterative Lucas-Kanade flow (Le Besnerais and Champagnat, ICIP 2005), from a frame backwards.
 
     For every pixel of the small frame it keeps where that was on an object's first frame. A step
     looks this up where the flow says that the pixel was on the frame before, so that no step
@@ -26,7 +27,7 @@ class Flow(Baseline):
 
     def __init__(self) -> None:
         super().__init__()
-        self._flow = import_skimage("registration").optical_flow_tvl1
+        self._flow = import_skimage("registration").optical_flow_ilk
         self._origins: dict[int, NDArray[np.float32]] = {}
 
     def reset(self) -> None:
@@ -38,7 +39,7 @@ class Flow(Baseline):
         self._origins[object_id] = _grid(seen.shape)
 
     def _move(self, before: NDArray[np.float32], now: NDArray[np.float32]) -> None:
-        flow = self._flow(now, before, num_warp=_WARPS, num_iter=_STEPS)
+        flow = self._flow(now, before, radius=_RADIUS, num_warp=_WARPS)
         places = _grid(now.shape) + flow.astype(np.float32)
         self._origins = {each: _sample(one, places) for each, one in self._origins.items()}
 
