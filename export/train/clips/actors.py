@@ -20,6 +20,7 @@ from phoneward.export.train.clips.sprites import (
     harmonised,
     make_sprite,
     recoloured,
+    shrunk,
 )
 from phoneward.export.train.clips.warp import Waves
 
@@ -56,6 +57,7 @@ class Actor:
 def draw_actor(setting: Setting, rng: np.random.Generator, area: float) -> Actor:
     """Draw a thing that covers about `area` pixels, less if it is too slender for that."""
     thing = draw_thing(setting.pool, rng, round(np.sqrt(area / _USUAL_COVERAGE)))
+    thing = shrunk(thing, area)
     if rng.random() < 0.35:
         thing = recoloured(thing, rng, rng.uniform(0, 0.5))
     if rng.random() < 0.4:

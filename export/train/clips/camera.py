@@ -61,15 +61,18 @@ def draw_camera(rng: np.random.Generator, recipe: ClipRecipe, level: Level, pace
     pans = np.stack([smooth(rng, n, pan), smooth(rng, n, pan * rng.uniform(0, 0.6))], -1)
     jitter = rng.normal(0, 1, (n, 2)) * shake
     share = pan / max(level.pan * side, 1e-9)
-    turns = np.clip(smooth(rng, n, np.deg2rad(level.turn) * 0.25 * share), -_MOST_TURN, _MOST_TURN)
+    # a camera on a rail or a stand is as common as one in a hand
+    share_turned = share if rng.random() < 0.5 else 0.0
+    turning = np.deg2rad(level.turn) * 0.25 * share_turned
+    turns = np.clip(smooth(rng, n, turning), -_MOST_TURN, _MOST_TURN)
     zooms = np.exp(np.clip(smooth(rng, n, 0.4 * level.pan * share), -_MOST_ZOOM, _MOST_ZOOM))
-    height = 0.06 * side * share
+    height = 0.06 * side * share_turned
     tilts = [waver(rng, n, height, level.pan * side * 0.2) for _ in range(8)]
     return Camera(
         pans + jitter - jitter[0],
         turns,
         zooms,
-        np.stack(tilts, -1).reshape(n, 4, 2) if share else np.zeros((n, 4, 2)),
+        np.stack(tilts, -1).reshape(n, 4, 2) if share_turned else np.zeros((n, 4, 2)),
         np.array([recipe.width, recipe.height]) / 2,
     )
 

@@ -21,7 +21,7 @@ from phoneward.export.train.clips.scene import Layer, Scene
 from phoneward.export.train.clips.setting import Setting
 from phoneward.export.train.clips.sources import PHOTO
 
-_SHARES = (0.008, 0.24)
+_SHARES = (0.01, 0.33)
 _MOST_DISTRACTORS = 3
 _MARGIN = 0.08
 

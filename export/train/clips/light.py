@@ -74,13 +74,14 @@ def draw_light(rng: np.random.Generator, frames: int, level: Level) -> Light:
 
 
 def develop(light: Light, frame: NDArray[np.float32], time: int) -> NDArray[np.uint8]:
-    """Return a frame (H, W, 3), levels from 0 to 255, as the camera writes it."""
-    height, width = frame.shape[:2]
+    """Return a frame (3, H, W), levels from 0 to 255, as the camera writes it: (H, W, 3)."""
+    height, width = frame.shape[1:]
     if light.fields is not None:
         field = Image.fromarray(light.fields[time])
         smoothed = field.resize((width, height), Image.Resampling.BICUBIC)
-        frame = frame * np.asarray(smoothed)[..., None]
-    image = Image.fromarray(np.clip(frame + 0.5, 0, 255).astype(np.uint8))
+        frame = frame * np.asarray(smoothed)
+    levels = np.clip(frame + np.float32(0.5), 0, 255).astype(np.uint8)
+    image = Image.merge("RGB", [Image.fromarray(plane) for plane in levels])
     if light.blurs[time] > 0.25:
         image = image.filter(ImageFilter.BoxBlur(float(light.blurs[time])))
     image = image.point(light.curves[time].ravel().tolist())

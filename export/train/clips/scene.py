@@ -76,6 +76,16 @@ class Scene:
     objects: int
     shutter: float = 0.0
 
+    @property
+    def moves(self) -> bool:
+        """Whether anything but the light changes between frames."""
+        paths = [layer.path for layer in self.layers]
+        over_time = [self.ground.corners]
+        over_time += [each for path in paths for each in (path.centres, path.angles)]
+        over_time += [each for path in paths for each in (path.scales, path.shears)]
+        wavering = any(layer.waves for layer in self.layers)
+        return wavering or any((each != each[0]).any() for each in over_time)
+
     def tracking(self, owners: list[int]) -> Scene:
         """Return the scene with only these objects, renumbered from 1; the others are nobody's."""
         number = {owner: place + 1 for place, owner in enumerate(owners)}

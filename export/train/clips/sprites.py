@@ -21,6 +21,7 @@ _BORDER = 2
 _SOFT = (0.2, 0.9)
 _MOST_ENLARGED = 2.0
 _OPAQUE = 250
+_RESERVE, _WORTH_SHRINKING = 1.4, 0.7
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,21 @@ class Sprite:
         return self.image.size
 
 
+def shrunk(thing: Thing, area: float) -> Thing:
+    """Return a thing that will be shown with `area` pixels at a size at which work on it is cheap.
+
+    It keeps a reserve for what looks like it and is larger.
+    """
+    height, width = thing.alpha.shape
+    scale = _RESERVE * float(np.sqrt(area / max(thing.coverage * height * width, 1)))
+    if scale > _WORTH_SHRINKING:
+        return thing
+    size = max(round(width * scale), 3), max(round(height * scale), 3)
+    rgba = Image.fromarray(np.dstack([thing.colour, thing.alpha]))
+    pixels = np.asarray(rgba.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return Thing(pixels[..., :3], pixels[..., 3])
+
+
 def draw_thing(pool: Pool, rng: np.random.Generator, longest: int) -> Thing:
     """Draw a thing; what is made from nothing is made at `longest` pixels."""
     names = [name for name in _KINDS if name == "shape" or pool.count(name)]
@@ -90,7 +106,7 @@ def part_of(pixels: Pixels, rng: np.random.Generator, size: tuple[int, int]) -> 
     largest = min(width / size[0], height / size[1])
     scale = min(largest, max(rng.uniform(0.25, 1) * largest, min(largest, 0.8)))
     w, h = scale * size[0], scale * size[1]
-    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    left, top = rng.random() * max(width - w, 0), rng.random() * max(height - h, 0)
     box = (left, top, min(left + w, width), min(top + h, height))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box, 2.0)
     return np.asarray(image)
@@ -107,12 +123,12 @@ def recoloured(thing: Thing, rng: np.random.Generator, strength: float) -> Thing
 
 def harmonised(thing: Thing, ground: Pixels, share: float) -> Thing:
     """Move a thing's mean colour and contrast towards the ground's by a share from 0 to 1."""
-    inside = thing.alpha > 127
-    own = thing.colour[inside].astype(np.float32)
+    own = thing.colour[::2, ::2][thing.alpha[::2, ::2] > 127].astype(np.float32)
     if not own.size:
         return thing
+    sample = ground[::8, ::8].astype(np.float32)
     mean, spread = own.mean(0), own.std() + 4
-    other, width = ground.mean((0, 1), dtype=np.float32), float(ground[::4, ::4].std()) + 4
+    other, width = sample.mean((0, 1)), float(sample.std()) + 4
     gain = np.float32((1 - share) + share * np.clip(width / spread, 0.5, 1.6))
     target = mean * (1 - share) + other * share
     colour = (thing.colour.astype(np.float32) - mean) * gain + target
@@ -137,6 +153,5 @@ def _softened(image: Image.Image, sigma: float) -> Image.Image:
         return image
     sharp = np.asarray(image)
     soft = np.asarray(image.filter(ImageFilter.BoxBlur(sigma)))
-    inner = np.asarray(image.getchannel("a").filter(ImageFilter.MinFilter(3)))
-    mixed = np.where((inner > _OPAQUE)[..., None], sharp, soft)
+    mixed = np.where(soft[..., 3:] > _OPAQUE, sharp, soft)
     return Image.frombytes("RGBa", image.size, mixed.tobytes())
