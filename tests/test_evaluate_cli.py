@@ -175,7 +175,7 @@ def test_an_earlier_evaluation_is_replaced_only_if_asked_for(
         (("--data", "held-out:0"), "held-out:0: is no clip at all"),
         (("--data", "held-out", "--set", "val"), "held-out: has no sets"),
         (("--data", "held-outs"), "held-outs: no such folder"),
-        (("--data", "davis", "--limit", "0"), "0 is not in the range"),
+        (("--data", "davis", "--limit", "0"), "greater than or equal to 1"),
         (("--data", "davis", "--prompt", "word"), "'word' is not one of"),
         ((), "Missing option '--data'"),
     ],

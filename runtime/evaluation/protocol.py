@@ -156,8 +156,7 @@ class _Course:
                 self._judge(run, frame.index, labels, annotation)
             self._watch(Step(name, self._sequence, frame, labels, annotation))
             if name == TRACKER and self._kind is not PromptKind.MASK:
-                answers = dict(zip(tracked.object_ids, tracked.masks, strict=True))
-                prompts = [Prompt(each, mask=answers[each]) for each in new]
+                prompts = [Prompt(each, mask=labels == each) for each in new]
 
     def _judge(
         self, run: _Run, index: int, labels: NDArray[np.uint8], annotation: NDArray[np.uint8]
