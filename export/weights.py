@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import phoneward
 from phoneward.bundle import Weights, sha256_of
 from phoneward.errors import HubUnavailable, MissingExtra, WeightsError
 from phoneward.export.models.family import ModelCard
@@ -25,6 +26,8 @@ SEED = 12
 """Of the random weights. With it, in every model but EfficientNet-Lite0, which has trained weights,
 the best two classes of each photograph that ships with Phoneward differ by 0.15 % of the range and
 more, which half precision tells apart."""
+SHIPPED = Path(__file__).parent / "models" / "weights"
+"""Where the weights lie that are part of Phoneward."""
 _WRAPPERS = ("model", "state_dict", "state_dict_ema", "model_ema")
 _LISTED = 8
 
@@ -47,7 +50,7 @@ def resolve(choice: str, card: ModelCard) -> WeightsFile:
     if choice == RANDOM:
         return WeightsFile(Weights(kind="random", source=f"torch seed {SEED}", seed=SEED), None)
     if choice == PRETRAINED:
-        return _from_package(card) or _from_hub(card)
+        return _shipped(card) or _from_package(card) or _from_hub(card)
     path = Path(choice)
     if not path.is_file():
         raise WeightsError(
@@ -103,6 +106,19 @@ def _checksum(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise WeightsError(f"weights '{path}' cannot be read: {error.strerror}") from error
+
+
+def _shipped(card: ModelCard) -> WeightsFile | None:
+    if card.shipped is None:
+        return None
+    path = SHIPPED / card.shipped
+    record = Weights(
+        kind="package",
+        source=f"phoneward {phoneward.__version__}: {card.shipped}",
+        sha256=_checksum(path),
+        licence=card.licence,
+    )
+    return WeightsFile(record, path)
 
 
 def _from_package(card: ModelCard) -> WeightsFile | None:

@@ -54,7 +54,8 @@ class ModelCard:
     """What is known of a model before it is built.
 
     `hub` is the Hugging Face repository that has the pretrained weights in `hub_file`, `package`
-    an installable Python distribution that carries them instead. `top1_percent` is ImageNet-1k
+    an installable Python distribution that carries them instead, `shipped` the file beside the zoo
+    that does. `top1_percent` is ImageNet-1k
     validation accuracy as published for the hub's weights. `settings` is what else decides the
     network, for families whose weights files state it: they are trained by Phoneward, with the
     command `training`.
@@ -69,6 +70,7 @@ class ModelCard:
     licence: str
     hub: str | None = None
     package: str | None = None
+    shipped: str | None = None
     hub_file: str = "model.safetensors"
     top1_percent: float | None = None
     knobs: Knobs = AS_IS

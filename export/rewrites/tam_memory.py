@@ -4,10 +4,10 @@ Exact, up to rounding:
 
 - keys are made as (channels, tokens), so that no engine has to transpose them;
 - the rotary code is a second projection: turning pairs of channels commutes with the weights;
-- the query's scale is in its weights, and which slots are empty is a 257th channel: one of the
+- the query's scale is in its weights, and which slots are empty is one more channel: one of the
   query, the mask of the keys;
-- rows of attention sum to one, so values are mixed in the bank's 64 channels before they are
-  projected to 256 (a quarter of the work), and value and output projections become one;
+- rows of attention sum to one, so values are mixed in a memory's M channels (64) before they are
+  projected to C (256, so a quarter of the work), and value and output projections become one;
 - with pooling, the four members of a pool are four batches of the keys.
 """
 
@@ -27,8 +27,6 @@ from phoneward.export.models.efficienttam.memory_attention import (
     SelfAttention,
 )
 from phoneward.export.models.efficienttam.variants import (
-    CHANNELS,
-    MEMORY_CHANNELS,
     POINTER_SLOTS,
     POOL,
     POOLED,
@@ -37,8 +35,6 @@ from phoneward.export.models.efficienttam.variants import (
 )
 from phoneward.export.rewrites.modules import linear, replace
 
-_PARTS = CHANNELS // MEMORY_CHANNELS
-
 
 def apply(model: nn.Module) -> int:
     """Replace every memory reader of `model`; returns how many there were."""
@@ -46,17 +42,17 @@ def apply(model: nn.Module) -> int:
 
 
 def turned(weight: Tensor) -> Tensor:
-    """The rows of (256, ...) with each pair (a, b) become (-b, a): a quarter turn."""
+    """The rows of (C, ...) with each pair (a, b) become (-b, a): a quarter turn."""
     pairs = weight.unflatten(0, (-1, 2))
     return torch.stack((-pairs[:, 1], pairs[:, 0]), dim=1).flatten(0, 1)
 
 
 class TurnedQuery(nn.Module):
-    """Project, scale and turn tokens (1, T, 256) to (1, T, 256 + extra), the extra channels 1."""
+    """Project, scale and turn tokens (1, T, C) to (1, T, C + extra), the extra channels 1."""
 
     def __init__(self, projection: nn.Linear, extra: int) -> None:
         super().__init__()
-        scale = 1 / math.sqrt(CHANNELS)
+        scale = 1 / math.sqrt(projection.weight.shape[0])
         weight, bias = projection.weight * scale, projection.bias * scale
         self.straight = linear(
             torch.cat((weight, weight.new_zeros(extra, weight.shape[1]))),
@@ -68,7 +64,7 @@ class TurnedQuery(nn.Module):
         )
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Take tables of (T, 256 + extra)."""
+        """Take tables of (T, C + extra)."""
         return cast(Tensor, self.straight(x) * cosines + self.turned(x) * sines)
 
 
@@ -81,13 +77,13 @@ class TurnedKey(nn.Module):
 
     def __init__(self, projection: nn.Linear, members: int = 1, passed: int = 0) -> None:
         super().__init__()
-        width = projection.weight.shape[1]
-        straight = torch.zeros(CHANNELS + passed, width + passed + 1)
-        straight[:CHANNELS, :width] = projection.weight
-        straight[:CHANNELS, -1] = projection.bias
+        channels, width = projection.weight.shape
+        straight = torch.zeros(channels + passed, width + passed + 1)
+        straight[:channels, :width] = projection.weight
+        straight[:channels, -1] = projection.bias
         quarter = straight.clone()
-        quarter[:CHANNELS] = turned(straight[:CHANNELS])
-        straight[CHANNELS:, width:-1] = torch.eye(passed)
+        quarter[:channels] = turned(straight[:channels])
+        straight[channels:, width:-1] = torch.eye(passed)
         self.register_buffer("straight", straight.repeat(members, 1, 1))
         self.register_buffer("quarter", quarter.repeat(members, 1, 1))
 
@@ -118,7 +114,7 @@ class FoldedSelfAttention(nn.Module):
         self.value = linear(*_folded_output(attention))
 
     def forward(self, x: Tensor, turns: Turns) -> Tensor:
-        """Map (1, T, 256) to itself."""
+        """Map (1, T, C) to itself."""
         q = self.query(x, turns.cosines, turns.sines)
         columns = torch.cat((x.transpose(1, 2), turns.ones), dim=1)
         k = self.key(columns, turns.cosine_columns, turns.sine_columns)
@@ -138,7 +134,7 @@ class Turns(nn.Module):
 
 
 class FoldedCrossAttention(nn.Module):
-    """Attention to the bank, mixed in its 64 channels."""
+    """Attention to the bank, mixed in the few channels of a memory."""
 
     def __init__(self, attention: CrossAttention) -> None:
         super().__init__()
@@ -148,7 +144,7 @@ class FoldedCrossAttention(nn.Module):
         self.output = linear(*_folded_output(attention))
 
     def forward(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Map queries (1, T, 257), keys (1, 257, N) and values (1, N, 64) to (1, T, 256)."""
+        """Map queries (1, T, C + 1), keys (1, C + 1, N) and values (1, N, M) to (1, T, C)."""
         return cast(Tensor, self.output(torch.bmm(torch.bmm(q, keys).softmax(-1), values)))
 
 
@@ -184,14 +180,14 @@ class FoldedReader(nn.Module):
             self.pool_keys, self.pool_values = _pools(variant)
 
     def forward(self, features: Tensor, memory: Tensor, age: Tensor, *pointers: Tensor) -> Tensor:
-        """Map features (1, T, 256) to conditioned features of the same shape."""
+        """Map features (1, T, C) to conditioned features of the same shape."""
         keys_in, values, pointed, full = self.bank(memory, age, *pointers)
         alone = torch.clamp(2 - full.sum(1), 0, 1).view(1, 1, 1)
         if self.pool_values is not None:
             values = self.pool_values(values, alone)
         parts = [values.transpose(1, 2)]
         if pointed is not None:
-            parts.append(pointed[:, :MEMORY_CHANNELS].transpose(1, 2))
+            parts.append(pointed[:, : self.variant.widths.memory].transpose(1, 2))
         values = torch.cat(parts, dim=1)
         x = features + cast(Tensor, self.positions)
         for layer in self.layers:
@@ -212,15 +208,17 @@ class FoldedReader(nn.Module):
 
 
 class FoldedBank(nn.Module):
-    """The host's arrays as (members, 66, N): memory with its codes, the mask, and ones."""
+    """The host's arrays as (members, M + 2, N): memory with its codes, the mask, and ones."""
 
     def __init__(self, reader: MemoryReader, members: int) -> None:
         super().__init__()
         self.variant, self.members = reader.variant, members
         slots, each = self.variant.slots, self.variant.tokens // members
+        widths = self.variant.widths
+        parts = widths.channels // widths.memory
         self.register_buffer("codes", reader.codes)
         self.register_buffer("spread", torch.eye(slots).repeat_interleave(each, dim=1))
-        self.register_buffer("parts", torch.eye(POINTER_SLOTS).repeat_interleave(_PARTS, dim=1))
+        self.register_buffer("parts", torch.eye(POINTER_SLOTS).repeat_interleave(parts, dim=1))
         tiled = reader.places.transpose(0, 1).repeat(1, slots).unsqueeze(0)
         self.register_buffer("places", self._split(tiled).clone())
         self.register_buffer("zeros", torch.zeros(members, 1, slots * each))
@@ -229,7 +227,7 @@ class FoldedBank(nn.Module):
             wide = _wider(table, end).transpose(0, 1).repeat(1, slots).unsqueeze(0)
             turns.append(self._split(wide))
         if members == 1 and self.variant.pointers:
-            unturned = torch.ones(1, CHANNELS + 1, POINTER_SLOTS * _PARTS)
+            unturned = torch.ones(1, widths.channels + 1, POINTER_SLOTS * parts)
             turns = [torch.cat((turns[0], unturned), 2), torch.cat((turns[1], 0 * unturned), 2)]
         self.register_buffer("cosines", turns[0].contiguous())
         self.register_buffer("sines", turns[1].contiguous())
@@ -237,7 +235,7 @@ class FoldedBank(nn.Module):
     def forward(
         self, memory: Tensor, age: Tensor, *pointers: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Return the bank, its values (members, 64, N), the pointers' bank, and what is full.
+        """Return the bank, its values (members, M, N), the pointers' bank, and what is full.
 
         Without pooling the pointers' bank is part of the bank too.
         """
@@ -257,7 +255,7 @@ class FoldedBank(nn.Module):
         return bank, values, pointed, full
 
     def _pointed(self, pointers: Tensor, valid: Tensor) -> Tensor:
-        present = (pointers * valid.unsqueeze(-1)).reshape(1, -1, MEMORY_CHANNELS)
+        present = (pointers * valid.unsqueeze(-1)).reshape(1, -1, self.variant.widths.memory)
         mask = ((1 - valid) @ cast(Tensor, self.parts)).unsqueeze(0) * EMPTY
         return torch.cat((present.transpose(1, 2), mask, torch.ones_like(mask)), dim=1)
 
@@ -302,10 +300,11 @@ def _longer(x: Tensor, end: Tensor) -> Tensor:
 
 def _pools(variant: Variant) -> tuple[Pool, Pool]:
     """Of keys and of values."""
-    empty, added = torch.zeros(CHANNELS + 1), torch.zeros(CHANNELS + 1)
-    empty[CHANNELS] = EMPTY
-    added[CHANNELS if variant.pooling == "logits" else slice(CHANNELS)] = math.log(POOLED)
-    nothing = torch.zeros(MEMORY_CHANNELS)
+    channels = variant.widths.channels
+    empty, added = torch.zeros(channels + 1), torch.zeros(channels + 1)
+    empty[channels] = EMPTY
+    added[channels if variant.pooling == "logits" else slice(channels)] = math.log(POOLED)
+    nothing = torch.zeros(variant.widths.memory)
     return Pool(variant, empty, added), Pool(variant, nothing, nothing)
 
 

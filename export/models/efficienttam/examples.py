@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phoneward.export.models.efficienttam.family import variant_of
-from phoneward.export.models.efficienttam.variants import CHANNELS, POINT_SLOTS, POINTER_SLOTS
+from phoneward.export.models.efficienttam.variants import POINT_SLOTS, POINTER_SLOTS
 from phoneward.export.models.family import Examples
 from phoneward.export.photographs import photographs
 from phoneward.export.reference import run
@@ -149,7 +149,7 @@ class _Chain:
         inputs: Arrays = {"features": features, "memory": memory, "memory_age": age}
         if not self.variant.pointers:
             return inputs
-        pointers = np.zeros((1, POINTER_SLOTS, CHANNELS), np.float16)
+        pointers = np.zeros((1, POINTER_SLOTS, self.variant.widths.channels), np.float16)
         pointers[0, : len(kept)] = _short(np.concatenate([a["pointer"] for a, _ in kept]))
         valid = (np.arange(POINTER_SLOTS) < len(kept)).astype(np.float32)[None]
         return inputs | {"pointers": pointers, "pointer_valid": valid}

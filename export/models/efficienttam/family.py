@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from phoneward.errors import InvalidSpec
 from phoneward.export.models.efficienttam.specs import image_spec, stages
 from phoneward.export.models.efficienttam.variants import (
-    MEMORY_CHANNELS,
     MOST_SLOTS,
+    NANO,
     PARAMETERS,
     POINT_SLOTS,
     POINTER_SLOTS,
     VARIANTS,
+    Trunk,
     Variant,
 )
 from phoneward.export.models.family import Examples, Knobs, ModelCard
@@ -33,14 +34,19 @@ REWRITES = {
 }
 HUB = "yunyangx/efficient-track-anything"
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# of the photographs that each trunk was trained on
+NORMS: Mapping[Trunk, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "vit": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "lite0": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+TRAINING = "phoneward train efficienttam-nano"
 
 
 class EfficientTAMFamily:
     """Video object segmentation with memory: stages encode, prompt, propagate and memorize."""
 
     def cards(self) -> Iterable[ModelCard]:
-        """Return the eight official variants."""
+        """Return the eight official variants, and the small one that Phoneward trained."""
         return [card_of(variant) for variant in VARIANTS.values()]
 
     def configure(self, card: ModelCard, knobs: Knobs) -> ModelCard:
@@ -80,7 +86,7 @@ class EfficientTAMFamily:
             "memory_slots": variant.slots,
             "pointer_slots": POINTER_SLOTS if variant.pointers else 0,
             "point_slots": POINT_SLOTS,
-            "memory_channels": MEMORY_CHANNELS,
+            "memory_channels": variant.widths.memory,
             "pooling": variant.pooling or "none",
         }
 
@@ -105,7 +111,7 @@ class EfficientTAMFamily:
             load_strictly(model, state, card.name)
         model.requires_grad_(False)
         return {
-            "encode": Normalized(graphs.Encode(model), _MEAN, _STD, variant.image).eval(),
+            "encode": Normalized(graphs.Encode(model), *NORMS[variant.trunk], variant.image).eval(),
             "prompt": graphs.Prompt(model).eval(),
             "propagate": graphs.Propagate(model).eval(),
             "memorize": graphs.Memorize(model).eval(),
@@ -113,7 +119,10 @@ class EfficientTAMFamily:
 
     def rewrites(self, card: ModelCard, recipe: Recipe) -> tuple[str, ...]:
         """Return the rewrites of a recipe, in order."""
-        return REWRITES.get(str(recipe), REWRITES.get(recipe.format, REWRITES["*"]))
+        names = REWRITES.get(str(recipe), REWRITES.get(recipe.format, REWRITES["*"]))
+        if VARIANTS[card.name].trunk == "vit":
+            return names
+        return tuple(name for name in names if name != "tam_windows")
 
     def labels(self, card: ModelCard) -> None:
         """It does not classify."""
@@ -122,6 +131,7 @@ class EfficientTAMFamily:
 
 def card_of(variant: Variant) -> ModelCard:
     """Return the card of a variant, official or not."""
+    ours = variant == NANO
     return ModelCard(
         name=variant.name,
         family="efficienttam",
@@ -130,8 +140,10 @@ def card_of(variant: Variant) -> ModelCard:
         image=image_spec(variant),
         parameters=PARAMETERS[variant.name],
         licence="apache-2.0",
-        hub=HUB,
+        hub=None if ours else HUB,
         hub_file=f"{variant.name}.pt",
+        shipped=f"{variant.name}.safetensors" if ours else None,
+        training=TRAINING if ours else None,
     )
 
 

@@ -16,7 +16,8 @@ from phoneward.export.models.efficienttam.layers import (
     to_heads,
     to_tokens,
 )
-from phoneward.export.models.efficienttam.variants import CHANNELS, STRIDE
+from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
+from phoneward.export.models.efficienttam.variants import STRIDE, Variant
 
 _DEPTH = 12
 WINDOW = 14
@@ -98,6 +99,7 @@ class Trunk(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        self.width = width
         # the place of the class token comes first
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + _PRETRAINED_GRID**2, width))
         self.patch_embed = PatchEmbedding(width)
@@ -122,30 +124,34 @@ class Trunk(nn.Module):
 
 
 class Neck(nn.Module):
-    """Two convolutions that bring the trunk's channels to 256."""
+    """Two convolutions that bring the trunk's channels to those of the features."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         steps = nn.Sequential()
-        steps.add_module("conv_1x1", nn.Conv2d(width, CHANNELS, 1, bias=False))
-        steps.add_module("norm_0", LayerNorm2d(CHANNELS))
-        steps.add_module("conv_3x3", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False))
-        steps.add_module("norm_1", LayerNorm2d(CHANNELS))
+        steps.add_module("conv_1x1", nn.Conv2d(width, channels, 1, bias=False))
+        steps.add_module("norm_0", LayerNorm2d(channels))
+        steps.add_module("conv_3x3", nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        steps.add_module("norm_1", LayerNorm2d(channels))
         self.convs = nn.ModuleList([steps])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (1, C, H, W) to (1, 256, H, W)."""
+        """Map (N, width, H, W) to (N, C, H, W)."""
         return cast(Tensor, self.convs[0](x))
 
 
 class ImageEncoder(nn.Module):
     """Image to features; `positions` is `trunk.positions(grid)`, a constant of the graph."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.trunk = Trunk(width, heads)
-        self.neck = Neck(width)
+        self.trunk: Trunk | Lite0Trunk
+        if variant.trunk == "lite0":
+            self.trunk = Lite0Trunk()
+        else:
+            self.trunk = Trunk(variant.embedding, variant.heads)
+        self.neck = Neck(self.trunk.width, variant.widths.channels)
 
     def forward(self, image: Tensor, positions: Tensor) -> Tensor:
-        """Map a normalised (1, 3, H, W) image to features (1, T, 256)."""
+        """Map a normalised image to features (1, T, C)."""
         return to_tokens(self.neck(self.trunk(image, positions)))

@@ -85,10 +85,9 @@ def rotary_tables(grid: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn each pair of channels of (1, L, C) by its angle; the tables are (L, C)."""
-    length, width = x.shape[-2:]
-    pairs = x.view(1, length, width // 2, 2)
-    turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).view(1, length, width)
+    """Turn each pair of channels of (N, L, C) by its angle; the tables are (L, C)."""
+    pairs = x.unflatten(-1, (-1, 2))
+    turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
     return x * cosines + turned * sines
 
 
@@ -113,16 +112,16 @@ def resize_matrix(to: int, size: int, *, antialias: bool) -> Tensor:
 
 
 def one_hot(values: Tensor, first: int, count: int) -> Tensor:
-    """Compare (1, N) whole numbers with first, first + 1, ...: (1, N, count) of 0 and 1."""
+    """Compare (B, N) whole numbers with first, first + 1, ...: (B, N, count) of 0 and 1."""
     wanted = torch.arange(first, first + count, dtype=values.dtype)
     return torch.relu(1 - (values.unsqueeze(-1) - wanted).abs())
 
 
 def to_map(tokens: Tensor, grid: int) -> Tensor:
-    """(1, grid * grid, C) tokens as a (1, C, grid, grid) map."""
-    return tokens.transpose(1, 2).reshape(1, tokens.shape[-1], grid, grid)
+    """(N, grid * grid, C) tokens as a (N, C, grid, grid) map."""
+    return tokens.transpose(1, 2).reshape(-1, tokens.shape[-1], grid, grid)
 
 
 def to_tokens(features: Tensor) -> Tensor:
-    """(1, C, H, W) map as (1, H * W, C) tokens."""
+    """(N, C, H, W) map as (N, H * W, C) tokens."""
     return features.flatten(2).transpose(1, 2)

@@ -16,27 +16,28 @@ from phoneward.export.models.efficienttam.layers import (
     to_heads,
     to_map,
 )
-from phoneward.export.models.efficienttam.variants import CHANNELS
+from phoneward.export.models.efficienttam.variants import Widths
 
 MASKS = 4
 _HEADS = 8
 _LAYERS = 2
-_FEED_FORWARD = 2048
 OWN_TOKENS = 2 + MASKS
 
 
 class Attention(nn.Module):
-    """Multi-head attention, in fewer channels where `width` is less than 256."""
+    """Multi-head attention in `width` of the channels."""
 
-    def __init__(self, width: int = CHANNELS) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.q_proj = nn.Linear(CHANNELS, width)
-        self.k_proj = nn.Linear(CHANNELS, width)
-        self.v_proj = nn.Linear(CHANNELS, width)
-        self.out_proj = nn.Linear(width, CHANNELS)
+        self.q_proj = nn.Linear(channels, width)
+        self.k_proj = nn.Linear(channels, width)
+        self.v_proj = nn.Linear(channels, width)
+        self.out_proj = nn.Linear(width, channels)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map queries (1, L, 256), keys and values (1, S, 256) to (1, L, 256)."""
+        """Map queries (N, L, C), keys and values (N, S, C) to (N, L, C); the bias is (N, 1, S)."""
+        if bias is not None and bias.shape[0] > 1:
+            bias = bias.repeat_interleave(_HEADS, dim=0)
         maps = ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
         queries, keys, values = (to_heads(projection(x), _HEADS) for projection, x in maps)
         mixed = from_heads(attend(queries, keys, values, bias), _HEADS)
@@ -46,20 +47,21 @@ class Attention(nn.Module):
 class TwoWayBlock(nn.Module):
     """Tokens look at themselves and at the image, then the image looks at the tokens."""
 
-    def __init__(self, *, first: bool) -> None:
+    def __init__(self, widths: Widths, *, first: bool) -> None:
         super().__init__()
+        channels = widths.channels
         self.first = first
-        self.self_attn = Attention()
-        self.norm1 = nn.LayerNorm(CHANNELS)
-        self.cross_attn_token_to_image = Attention(CHANNELS // 2)
-        self.norm2 = nn.LayerNorm(CHANNELS)
-        self.mlp = MLP((CHANNELS, _FEED_FORWARD, CHANNELS), nn.ReLU())
-        self.norm3 = nn.LayerNorm(CHANNELS)
-        self.norm4 = nn.LayerNorm(CHANNELS)
-        self.cross_attn_image_to_token = Attention(CHANNELS // 2)
+        self.self_attn = Attention(channels, channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.cross_attn_token_to_image = Attention(channels, channels // 2)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = MLP((channels, widths.feed_forward, channels), nn.ReLU())
+        self.norm3 = nn.LayerNorm(channels)
+        self.norm4 = nn.LayerNorm(channels)
+        self.cross_attn_image_to_token = Attention(channels, channels // 2)
 
     def forward(self, tokens: Tensor, image: Tensor, codes: Codes) -> tuple[Tensor, Tensor]:
-        """Map tokens (1, N, 256) and the image's tokens (1, T, 256) to themselves."""
+        """Map tokens (B, N, C) and the image's tokens (B, T, C) to themselves."""
         if self.first:
             tokens = self.self_attn(tokens, tokens, tokens, codes.bias)
         else:
@@ -76,9 +78,9 @@ class TwoWayBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Codes:
-    """What is added before each look: tokens (1, N, 256), image (1, T, 256).
+    """What is added before each look: tokens (B, N, C), image (1, T, C).
 
-    `bias` (1, 1, N), where given, keeps unused tokens from being looked at.
+    `bias` (B, 1, N), where given, keeps unused tokens from being looked at.
     """
 
     tokens: Tensor
@@ -89,14 +91,14 @@ class Codes:
 class TwoWayTransformer(nn.Module):
     """Two blocks, and a last look of the tokens at the image."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(first=i == 0) for i in range(_LAYERS))
-        self.final_attn_token_to_image = Attention(CHANNELS // 2)
-        self.norm_final_attn = nn.LayerNorm(CHANNELS)
+        self.layers = nn.ModuleList(TwoWayBlock(widths, first=i == 0) for i in range(_LAYERS))
+        self.final_attn_token_to_image = Attention(widths.channels, widths.channels // 2)
+        self.norm_final_attn = nn.LayerNorm(widths.channels)
 
     def forward(self, image: Tensor, codes: Codes) -> tuple[Tensor, Tensor]:
-        """Map the image's tokens (1, T, 256) to the prompts' answers and the image's."""
+        """Map the image's tokens (B, T, C) to the prompts' answers and the image's."""
         tokens = codes.tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, codes)
@@ -108,8 +110,8 @@ class TwoWayTransformer(nn.Module):
 class Candidates:
     """The decoder's four answers: the first is for unambiguous prompts, the others compete.
 
-    `kernels` (1, 4, 32) times `upscaled` (1, 32, 16 T) are mask logits; `ious` (1, 4) from 0 to 1;
-    `tokens` (1, 4, 256); `score` (1, 1), positive where the object is in sight.
+    `kernels` (B, 4, C / 8) times `upscaled` (B, C / 8, 16 T) are mask logits; `ious` (B, 4) from 0
+    to 1; `tokens` (B, 4, C); `score` (B, 1), positive where the object is in sight.
     """
 
     kernels: Tensor
@@ -122,33 +124,34 @@ class Candidates:
 class MaskDecoder(nn.Module):
     """Features and prompts to mask candidates."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer()
-        self.iou_token = nn.Embedding(1, CHANNELS)
-        self.mask_tokens = nn.Embedding(MASKS, CHANNELS)
-        self.obj_score_token = nn.Embedding(1, CHANNELS)
+        channels = widths.channels
+        self.transformer = TwoWayTransformer(widths)
+        self.iou_token = nn.Embedding(1, channels)
+        self.mask_tokens = nn.Embedding(MASKS, channels)
+        self.obj_score_token = nn.Embedding(1, channels)
         self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose2d(CHANNELS, CHANNELS // 4, 2, stride=2),
-            LayerNorm2d(CHANNELS // 4),
+            nn.ConvTranspose2d(channels, channels // 4, 2, stride=2),
+            LayerNorm2d(channels // 4),
             nn.GELU(),
-            nn.ConvTranspose2d(CHANNELS // 4, CHANNELS // 8, 2, stride=2),
+            nn.ConvTranspose2d(channels // 4, channels // 8, 2, stride=2),
             nn.GELU(),
         )
-        widths = (CHANNELS, CHANNELS, CHANNELS)
+        inner = (channels, channels, channels)
         self.output_hypernetworks_mlps = nn.ModuleList(
-            MLP((*widths, CHANNELS // 8), nn.ReLU()) for _ in range(MASKS)
+            MLP((*inner, channels // 8), nn.ReLU()) for _ in range(MASKS)
         )
-        self.iou_prediction_head = MLP((*widths, MASKS), nn.ReLU())
-        self.pred_obj_score_head = MLP((*widths, 1), nn.ReLU())
+        self.iou_prediction_head = MLP((*inner, MASKS), nn.ReLU())
+        self.pred_obj_score_head = MLP((*inner, 1), nn.ReLU())
 
     def own_tokens(self) -> Tensor:
-        """The tokens that precede the prompts', (1, 6, 256)."""
+        """The tokens that precede the prompts', (1, 6, C)."""
         tokens = (self.obj_score_token, self.iou_token, self.mask_tokens)
         return torch.cat([token.weight for token in tokens]).unsqueeze(0)
 
     def forward(self, image: Tensor, codes: Codes, grid: int) -> Candidates:
-        """Map the image's tokens with the mask prompt's map added, (1, T, 256)."""
+        """Map the image's tokens with the mask prompt's map added, (B, T, C)."""
         tokens, image = self.transformer(image, codes)
         upscaled = self.output_upscaling(to_map(image, grid))
         answers = tokens[:, 2:OWN_TOKENS]

@@ -18,24 +18,19 @@ from phoneward.export.models.efficienttam.layers import (
     sine_positions,
 )
 from phoneward.export.models.efficienttam.variants import (
-    CHANNELS,
-    MEMORY_CHANNELS,
     POOL,
     POOLED,
     TEMPORAL_CODES,
     Variant,
 )
 
-_LAYERS = 4
-_FEED_FORWARD = 2048
-
 
 @dataclass(frozen=True)
 class Bank:
     """What is attended to, ready for every layer.
 
-    `keys` and `values` are (1, slots * T, 64), keys with their positions added; `pointers`
-    (1, 64, 64) or None. `valid` is (1, slots) of 0 and 1, `pointer_bias` (1, 1, 64) is added to
+    `keys` and `values` are (N, slots * T, M), keys with their positions added; `pointers`
+    (N, P, M) or None. `valid` is (N, slots) of 0 and 1, `pointer_bias` (N, 1, P) is added to
     the pointers' logits.
     """
 
@@ -49,22 +44,22 @@ class Bank:
 class Projections(nn.Module):
     """The four linear maps of an attention with one head."""
 
-    def __init__(self, memory_width: int) -> None:
+    def __init__(self, channels: int, memory_width: int) -> None:
         super().__init__()
-        self.q_proj = nn.Linear(CHANNELS, CHANNELS)
-        self.k_proj = nn.Linear(memory_width, CHANNELS)
-        self.v_proj = nn.Linear(memory_width, CHANNELS)
-        self.out_proj = nn.Linear(CHANNELS, CHANNELS)
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(memory_width, channels)
+        self.v_proj = nn.Linear(memory_width, channels)
+        self.out_proj = nn.Linear(channels, channels)
 
 
 class SelfAttention(Projections):
     """Attention within the frame; queries and keys carry the rotary code."""
 
-    def __init__(self) -> None:
-        super().__init__(CHANNELS)
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Map (1, T, 256) to itself; the tables are (T, 256)."""
+        """Map (N, T, C) to itself; the tables are (T, C)."""
         q = rotate(self.q_proj(x), cosines, sines)
         k = rotate(self.k_proj(x), cosines, sines)
         return cast(Tensor, self.out_proj(attend(q, k, self.v_proj(x))))
@@ -79,11 +74,11 @@ class CrossAttention(Projections):
     """
 
     def __init__(self, variant: Variant) -> None:
-        super().__init__(MEMORY_CHANNELS)
+        super().__init__(variant.widths.channels, variant.widths.memory)
         self.variant = variant
 
     def forward(self, x: Tensor, bank: Bank, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Map (1, T, 256) to itself; the tables are (T, 256)."""
+        """Map (N, T, C) to itself; the tables are (T, C)."""
         slots = self.variant.slots
         q = rotate(self.q_proj(x), cosines, sines)
         keys = self.k_proj(bank.keys)
@@ -99,7 +94,7 @@ class CrossAttention(Projections):
 
     def _spread(self, valid: Tensor, each: int) -> Tensor:
         bias = (1 - valid).unsqueeze(-1) * EMPTY
-        return bias.expand(1, self.variant.slots, each).reshape(1, 1, -1)
+        return bias.expand(-1, -1, each).flatten(1).unsqueeze(1)
 
     def _pooled(self, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pool, or take slot 0 as it is where it is alone."""
@@ -111,7 +106,7 @@ class CrossAttention(Projections):
             bias = bias + log
         else:
             pooled_keys = pooled_keys + log
-        alone = torch.clamp(2 - valid.sum(1), 0, 1).view(1, 1, 1)
+        alone = torch.clamp(2 - valid.sum(1), 0, 1).view(-1, 1, 1)
         length = max(tokens, each * self.variant.slots)
         kept = torch.zeros(1, 1, length, dtype=keys.dtype)
         kept[..., tokens:] = EMPTY
@@ -122,10 +117,10 @@ class CrossAttention(Projections):
         )
 
     def _pool(self, x: Tensor) -> Tensor:
-        half, channels = self.variant.grid // POOL, x.shape[-1]
-        rows = x.reshape(self.variant.slots * half, POOL, -1).mean(1)
-        pairs = rows.reshape(self.variant.slots * half * half, POOL, channels).mean(1)
-        return pairs.unsqueeze(0)
+        batch, length, channels = x.shape
+        rows = x.reshape(batch * length // self.variant.grid // POOL, POOL, -1).mean(1)
+        pairs = rows.reshape(batch * length // POOLED, POOL, channels).mean(1)
+        return pairs.unflatten(0, (batch, -1))
 
 
 def _blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
@@ -133,7 +128,7 @@ def _blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 
 def _padded(x: Tensor, length: int, value: float = 0.0) -> Tensor:
-    """Lengthen (1, N, C), or a bias (1, 1, N), to `length` keys."""
+    """Lengthen (B, N, C), or a bias (B, 1, N), to `length` keys."""
     axis = 2 if x.shape[1] == 1 else 1
     shape = list(x.shape)
     shape[axis] = length - shape[axis]
@@ -145,31 +140,32 @@ class Layer(nn.Module):
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.self_attn = SelfAttention()
+        channels, inner = variant.widths.channels, variant.widths.feed_forward
+        self.self_attn = SelfAttention(channels)
         self.cross_attn_image = CrossAttention(variant)
-        self.linear1 = nn.Linear(CHANNELS, _FEED_FORWARD)
-        self.linear2 = nn.Linear(_FEED_FORWARD, CHANNELS)
-        self.norm1 = nn.LayerNorm(CHANNELS)
-        self.norm2 = nn.LayerNorm(CHANNELS)
-        self.norm3 = nn.LayerNorm(CHANNELS)
+        self.linear1 = nn.Linear(channels, inner)
+        self.linear2 = nn.Linear(inner, channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, bank: Bank, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Map (1, T, 256) to itself; the tables are (T, 256)."""
+        """Map (N, T, C) to itself; the tables are (T, C)."""
         x = x + self.self_attn(self.norm1(x), cosines, sines)
         x = x + self.cross_attn_image(self.norm2(x), bank, cosines, sines)
         return cast(Tensor, x + self.linear2(self.linear1(self.norm3(x)).relu()))
 
 
 class MemoryAttention(nn.Module):
-    """Four layers and a norm."""
+    """A few layers and a norm."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(variant) for _ in range(_LAYERS))
-        self.norm = nn.LayerNorm(CHANNELS)
+        self.layers = nn.ModuleList(Layer(variant) for _ in range(variant.widths.layers))
+        self.norm = nn.LayerNorm(variant.widths.channels)
 
     def forward(self, x: Tensor, bank: Bank, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Map features with their positions (1, T, 256) to conditioned features."""
+        """Map features with their positions (N, T, C) to conditioned features."""
         for layer in self.layers:
             x = layer(x, bank, cosines, sines)
         return cast(Tensor, self.norm(x))
@@ -185,38 +181,38 @@ class MemoryReader(nn.Module):
     def __init__(self, variant: Variant, attention: MemoryAttention, temporal: Tensor) -> None:
         super().__init__()
         self.variant, self.attention = variant, attention
-        grid = variant.grid
-        cosines, sines = rotary_tables(grid, CHANNELS)
+        grid, channels, width = variant.grid, variant.widths.channels, variant.widths.memory
+        cosines, sines = rotary_tables(grid, channels)
         # the official table has the frame before first and conditioning frames last
         codes = torch.cat((temporal[-1:], temporal[:-1]))
-        self.register_buffer("codes", codes.detach().reshape(TEMPORAL_CODES, MEMORY_CHANNELS))
-        self.register_buffer("positions", 0.1 * sine_positions(grid, CHANNELS))
-        self.register_buffer("places", sine_positions(grid, MEMORY_CHANNELS))
+        self.register_buffer("codes", codes.reshape(TEMPORAL_CODES, width))
+        self.register_buffer("positions", 0.1 * sine_positions(grid, channels))
+        self.register_buffer("places", sine_positions(grid, width))
         self.register_buffer("cosines", cosines)
         self.register_buffer("sines", sines)
 
     def forward(self, features: Tensor, memory: Tensor, age: Tensor, *pointers: Tensor) -> Tensor:
-        """Map features (1, T, 256) to conditioned features of the same shape.
+        """Map features (N, T, C) to conditioned features of the same shape.
 
-        Takes memory (1, 64, slots * T), ages (1, slots), and where the variant reads pointers,
-        those (1, 16, 256) and which of them are valid (1, 16).
+        Takes memory (N, M, slots * T), ages (N, slots), and where the variant reads pointers,
+        those (N, 16, C) and which of them are valid (N, 16).
         """
         bank = self._bank(memory, age, *pointers)
         x = features + cast(Tensor, self.positions)
         return cast(Tensor, self.attention(x, bank, self.cosines, self.sines))
 
     def _bank(self, memory: Tensor, age: Tensor, *pointers: Tensor) -> Bank:
-        slots, tokens = self.variant.slots, self.variant.tokens
+        slots, tokens, width = self.variant.slots, self.variant.tokens, self.variant.widths.memory
         full = torch.clamp(age + 1, 0, 1)
         codes = one_hot(age, 0, TEMPORAL_CODES) @ cast(Tensor, self.codes)
-        values = memory.transpose(1, 2).reshape(slots, tokens, MEMORY_CHANNELS)
-        values = values * full.view(slots, 1, 1)
-        keys = values + cast(Tensor, self.places) + codes.view(slots, 1, MEMORY_CHANNELS)
-        shape = (1, slots * tokens, MEMORY_CHANNELS)
+        values = memory.transpose(1, 2).reshape(-1, tokens, width)
+        values = values * full.view(-1, 1, 1)
+        keys = values + cast(Tensor, self.places) + codes.reshape(-1, 1, width)
+        shape = (-1, slots * tokens, width)
         if not self.variant.pointers:
             return Bank(keys.reshape(shape), values.reshape(shape), full)
         found, valid = pointers
-        present = (found * valid.unsqueeze(-1)).reshape(1, -1, MEMORY_CHANNELS)
-        parts = CHANNELS // MEMORY_CHANNELS
-        bias = ((1 - valid).unsqueeze(-1) * EMPTY).expand(1, -1, parts).reshape(1, 1, -1)
+        parts = found.shape[-1] // width
+        present = (found * valid.unsqueeze(-1)).unflatten(-1, (parts, width)).flatten(1, 2)
+        bias = ((1 - valid).unsqueeze(-1) * EMPTY).expand(-1, -1, parts).flatten(1).unsqueeze(1)
         return Bank(keys.reshape(shape), values.reshape(shape), full, present, bias)

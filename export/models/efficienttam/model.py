@@ -13,12 +13,7 @@ from phoneward.export.models.efficienttam.mask_decoder import MaskDecoder
 from phoneward.export.models.efficienttam.memory_attention import MemoryAttention
 from phoneward.export.models.efficienttam.memory_encoder import MemoryEncoder
 from phoneward.export.models.efficienttam.prompt_encoder import PromptEncoder
-from phoneward.export.models.efficienttam.variants import (
-    CHANNELS,
-    MEMORY_CHANNELS,
-    TEMPORAL_CODES,
-    Variant,
-)
+from phoneward.export.models.efficienttam.variants import TEMPORAL_CODES, Variant
 
 _SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 _IN_SIGHT = 5.0
@@ -29,19 +24,20 @@ class EfficientTAM(nn.Module):
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.variant = variant
-        self.image_encoder = ImageEncoder(variant.embedding, variant.heads)
+        self.variant, widths = variant, variant.widths
+        channels = widths.channels
+        self.image_encoder = ImageEncoder(variant)
         self.memory_attention = MemoryAttention(variant)
-        self.memory_encoder = MemoryEncoder()
-        self.sam_prompt_encoder = PromptEncoder()
-        self.sam_mask_decoder = MaskDecoder()
-        self.obj_ptr_proj = MLP((CHANNELS, CHANNELS, CHANNELS, CHANNELS), nn.ReLU())
+        self.memory_encoder = MemoryEncoder(widths)
+        self.sam_prompt_encoder = PromptEncoder(channels)
+        self.sam_mask_decoder = MaskDecoder(widths)
+        self.obj_ptr_proj = MLP((channels, channels, channels, channels), nn.ReLU())
         self.mask_downsample = nn.Conv2d(1, 1, 4, stride=4)
-        self.maskmem_tpos_enc = nn.Parameter(torch.zeros(TEMPORAL_CODES, 1, 1, MEMORY_CHANNELS))
-        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, CHANNELS))
+        self.maskmem_tpos_enc = nn.Parameter(torch.zeros(TEMPORAL_CODES, 1, 1, widths.memory))
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, channels))
         # not read: the official configurations add `no_mem_embed` itself
-        self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, CHANNELS))
-        self.no_obj_ptr = nn.Parameter(torch.zeros(1, CHANNELS))
+        self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, channels))
+        self.no_obj_ptr = nn.Parameter(torch.zeros(1, channels))
 
     def randomise(self, seed: int) -> None:
         """Draw weights that keep the variance of what passes; the object counts as in sight."""

@@ -1,16 +1,17 @@
 """Names and shapes of the four stages; no torch.
 
-With S the image's side, g = S / 16 and T = g * g tokens:
+With S the image's side, g = S / 16, T = g * g tokens, C channels (256 in the official variants) and
+M of a memory (64):
 
     stage      reads                                                    writes
-    encode     image (1, 3, S, S)                                       features (1, T, 256)
+    encode     image (1, 3, S, S)                                       features (1, T, C)
     prompt     features, points (1, P, 2), labels (1, P),               masks (1, 1, 4g, 4g),
                mask (1, 1, S, S), previous (1, 1, 4g, 4g),              iou (1, 1), score (1, 1),
-               initial, has_mask, has_previous (1, 1)                   pointer (1, 256)
-    propagate  features, memory (1, 64, slots * T),                     as prompt, and
-               memory_age (1, slots), pointers (1, 16, 256),            conditioned (1, T, 256)
+               initial, has_mask, has_previous (1, 1)                   pointer (1, C)
+    propagate  features, memory (1, M, slots * T),                      as prompt, and
+               memory_age (1, slots), pointers (1, 16, C),              conditioned (1, T, C)
                pointer_valid (1, 16)
-    memorize   features, masks (1, 1, 4g, 4g), prompted (1, 1)          memory (1, 64, T)
+    memorize   features, masks (1, 1, 4g, 4g), prompted (1, 1)          memory (1, M, T)
 
 All are float32. Points are pixels of the S x S image; labels: 1 positive, 0 negative, 2 and 3 a
 box's top-left and bottom-right corner, -1 "not a point", -2 an unused place. Switches are 0 or 1.
@@ -23,8 +24,6 @@ from __future__ import annotations
 
 from phoneward.bundle import Stage
 from phoneward.export.models.efficienttam.variants import (
-    CHANNELS,
-    MEMORY_CHANNELS,
     POINT_SLOTS,
     POINTER_SLOTS,
     Variant,
@@ -40,11 +39,12 @@ def image_spec(variant: Variant) -> ImageSpec:
 def stages(variant: Variant) -> tuple[Stage, ...]:
     """Return the stages of a variant, in the order in which a host runs them."""
     side, tokens = variant.image, variant.tokens
+    channels, remembered = variant.widths.channels, variant.widths.memory
     image = TensorSpec(name="image", shape=(1, 3, side, side), layout="NCHW")
-    features = TensorSpec(name="features", shape=(1, tokens, CHANNELS), layout="NLC")
+    features = TensorSpec(name="features", shape=(1, tokens, channels), layout="NLC")
     masks = _plain("masks", 1, 1, side // 4, side // 4)
-    memory = _plain("memory", 1, MEMORY_CHANNELS, tokens)
-    answers = (masks, _flag("iou"), _flag("score"), _plain("pointer", 1, CHANNELS))
+    memory = _plain("memory", 1, remembered, tokens)
+    answers = (masks, _flag("iou"), _flag("score"), _plain("pointer", 1, channels))
     conditioned = TensorSpec(name="conditioned", shape=features.shape, layout="NLC")
     prompts = (
         _plain("points", 1, POINT_SLOTS, 2),
@@ -54,11 +54,11 @@ def stages(variant: Variant) -> tuple[Stage, ...]:
         *(_flag(name) for name in ("initial", "has_mask", "has_previous")),
     )
     bank = (
-        _plain("memory", 1, MEMORY_CHANNELS, variant.slots * tokens),
+        _plain("memory", 1, remembered, variant.slots * tokens),
         _plain("memory_age", 1, variant.slots),
     )
     pointers = (
-        _plain("pointers", 1, POINTER_SLOTS, CHANNELS),
+        _plain("pointers", 1, POINTER_SLOTS, channels),
         _plain("pointer_valid", 1, POINTER_SLOTS),
     )
     return (

@@ -6,7 +6,9 @@
     memorize    features and the mask to a memory
 
 What depends on data is inside: which candidate is chosen, absence, the mask that is remembered.
-Shapes, with T tokens on a grid of g x g: `specs.py`.
+Shapes, with T tokens on a grid of g x g: `specs.py`. An artifact takes one frame, a training
+N at once. Constants are buffers that stay part of autograd's graph: a training, whose parameters
+change, makes the modules anew for each step.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ _UNUSED = -2.0
 
 
 class Encode(nn.Module):
-    """A normalised image (1, 3, S, S) to features (1, T, 256)."""
+    """A normalised image (N, 3, S, S) to features (N, T, C)."""
 
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
         self.encoder = model.image_encoder
         positions = model.image_encoder.trunk.positions(model.variant.grid)
-        self.register_buffer("positions", positions.detach())
+        self.register_buffer("positions", positions)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode a frame."""
@@ -55,7 +57,7 @@ class Heads(nn.Module):
         super().__init__()
         self.side = model.variant.grid * _MASK_STRIDE
         self.pointer = model.obj_ptr_proj
-        self.register_buffer("no_pointer", model.no_obj_ptr.detach().clone())
+        self.register_buffer("no_pointer", model.no_obj_ptr.clone())
 
     def best(self, found: Candidates) -> tuple[Tensor, Tensor, Tensor]:
         """Choose among the last three by IoU; returns logits, IoU and token."""
@@ -66,22 +68,22 @@ class Heads(nn.Module):
         return self.logits(kernel, found), iou, token
 
     def logits(self, kernel: Tensor, found: Candidates) -> Tensor:
-        """Mask logits (1, 1, 4g, 4g) of one kernel (1, 1, 32)."""
-        return torch.bmm(kernel, found.upscaled).reshape(1, 1, self.side, self.side)
+        """Mask logits (N, K, 4g, 4g) of kernels (N, K, C / 8)."""
+        return torch.bmm(kernel, found.upscaled).unflatten(2, (self.side, self.side))
 
     def finish(self, logits: Tensor, token: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         """Let an object that is out of sight have no mask and no pointer of its own."""
         seen = (score > 0).to(score.dtype)
-        masks = logits * seen.view(1, 1, 1, 1) + (1 - seen).view(1, 1, 1, 1) * ABSENT
+        masks = logits * _map(seen) + _map(1 - seen) * ABSENT
         return masks, self.seen_pointer(self.pointer(token), seen)
 
     def seen_pointer(self, pointer: Tensor, seen: Tensor) -> Tensor:
-        """The pointer (1, 256), or the one that stands for absence where `seen` (1, 1) is 0."""
+        """The pointer (N, C), or the one that stands for absence where `seen` (N, 1) is 0."""
         return seen * pointer + (1 - seen) * cast(Tensor, self.no_pointer)
 
 
 def _first_best(ious: Tensor) -> Tensor:
-    """(1, 3) of 0 and 1: the highest, the first of equals."""
+    """(N, 3) of 0 and 1: the highest, the first of equals."""
     a, b, c = ious.split(1, dim=1)
     first = (a >= torch.maximum(b, c)).to(ious.dtype)
     second = (b >= c).to(ious.dtype) * (1 - first)
@@ -103,9 +105,9 @@ class Prompt(nn.Module):
         self.encoder, self.decoder = model.sam_prompt_encoder, model.sam_mask_decoder
         self.mask_downsample = model.mask_downsample
         self.heads = Heads(model)
-        self.register_buffer("no_memory", model.no_mem_embed.detach().clone())
-        self.register_buffer("places", self.encoder.dense_positions(variant.grid).detach())
-        self.register_buffer("no_mask", self.encoder.no_mask(variant.grid).detach().clone())
+        self.register_buffer("no_memory", model.no_mem_embed.clone())
+        self.register_buffer("places", self.encoder.dense_positions(variant.grid))
+        self.register_buffer("no_mask", self.encoder.no_mask(variant.grid).clone())
         quarter = resize_matrix(variant.image // 4, variant.image, antialias=True)
         self.register_buffer("quarter", quarter)
 
@@ -122,19 +124,19 @@ class Prompt(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return masks, IoU, score and pointer."""
         switches = initial, has_mask, has_previous
-        found, sole_point = self._decode(features, points, labels, mask, previous, switches)
+        found, sole_point = self.candidates(features, points, labels, mask, previous, switches)
         best, best_iou, best_token = self.heads.best(found)
         sole = self.heads.logits(found.kernels[:, :1], found)
         stable = _stability(sole)
         ambiguous = sole_point * (1 - has_mask)
         use_best = torch.maximum(ambiguous, 1 - stable)
-        logits = _choose(use_best.view(1, 1, 1, 1), best, sole)
+        logits = _choose(_map(use_best), best, sole)
         iou = _choose(use_best, best_iou, found.ious[:, :1])
         token = _choose(ambiguous, best_token, found.tokens[:, 0])
         masks, pointer = self.heads.finish(logits, token, found.score)
         return self._given(mask, has_mask, (masks, iou, found.score, pointer))
 
-    def _decode(
+    def candidates(
         self,
         features: Tensor,
         points: Tensor,
@@ -143,25 +145,26 @@ class Prompt(nn.Module):
         previous: Tensor,
         switches: tuple[Tensor, Tensor, Tensor],
     ) -> tuple[Candidates, Tensor]:
-        """Return the candidates, and 1 or 0 (1, 1): at most one real point?"""
+        """Return the candidates, and 1 or 0 (N, 1): at most one real point?"""
         initial, has_mask, has_previous = switches
-        end = torch.full((1, 1), -1.0, dtype=labels.dtype)
+        prompts = points.shape[0]
+        end = torch.full((prompts, 1), -1.0, dtype=labels.dtype)
         labels = torch.cat((labels, end), dim=1)
-        points = torch.cat((points, torch.zeros(1, 1, 2, dtype=points.dtype)), dim=1)
+        points = torch.cat((points, torch.zeros(prompts, 1, 2, dtype=points.dtype)), dim=1)
         tokens = self.encoder.embed_points(points, labels, self.image)
-        tokens = torch.cat((self.decoder.own_tokens(), tokens), dim=1)
+        tokens = torch.cat((self.decoder.own_tokens().expand(prompts, -1, -1), tokens), dim=1)
         unused = (labels == _UNUSED).to(tokens.dtype) * EMPTY
-        bias = torch.cat((torch.zeros(1, OWN_TOKENS, dtype=unused.dtype), unused), dim=1)
-        known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * has_previous.view(1, 1, 1, 1)
-        shown = self.mask_downsample(mask) * has_mask.view(1, 1, 1, 1)
+        bias = torch.cat((torch.zeros(prompts, OWN_TOKENS, dtype=unused.dtype), unused), dim=1)
+        known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * _map(has_previous)
+        shown = self.mask_downsample(mask) * _map(has_mask)
         dense = _choose(
-            torch.maximum(has_mask, has_previous).view(1, 1, 1, 1),
+            _map(torch.maximum(has_mask, has_previous)),
             self.encoder.embed_mask(known + shown),
             cast(Tensor, self.no_mask),
         )
         first = (initial * (1 - has_mask)).unsqueeze(-1)
         image = features + first * cast(Tensor, self.no_memory) + to_tokens(dense)
-        codes = Codes(tokens, cast(Tensor, self.places), bias.view(1, 1, -1))
+        codes = Codes(tokens, cast(Tensor, self.places), bias.unsqueeze(1))
         real = (labels >= 0).to(tokens.dtype).sum(1, keepdim=True)
         return self.decoder(image, codes, self.grid), torch.clamp(2 - real, 0, 1)
 
@@ -174,11 +177,16 @@ class Prompt(nn.Module):
         small = quarter @ (_GAIN * mask + _OFFSET) @ quarter.transpose(0, 1)
         seen = (mask.amax((2, 3)) > 0).to(mask.dtype)
         return (
-            _choose(has_mask.view(1, 1, 1, 1), small, masks),
-            _choose(has_mask, torch.ones(1, 1, dtype=iou.dtype), iou),
+            _choose(_map(has_mask), small, masks),
+            _choose(has_mask, torch.ones_like(iou), iou),
             _choose(has_mask, _GAIN * seen + _OFFSET, score),
             _choose(has_mask, self.heads.seen_pointer(pointer, seen), pointer),
         )
+
+
+def _map(switch: Tensor) -> Tensor:
+    """(N, 1) as (N, 1, 1, 1)."""
+    return switch.unsqueeze(-1).unsqueeze(-1)
 
 
 def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
@@ -186,7 +194,7 @@ def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 
 def _stability(logits: Tensor) -> Tensor:
-    """(1, 1) of 0 and 1: is the mask's area nearly the same at two thresholds?"""
+    """(N, 1) of 0 and 1: is the mask's area nearly the same at two thresholds?"""
     # shares of rows, then of the mask: half precision holds no count of pixels
     inner = (logits > _STABILITY_MARGIN).to(logits.dtype).mean(3).mean(2)
     outer = (logits > -_STABILITY_MARGIN).to(logits.dtype).mean(3).mean(2)
@@ -208,25 +216,30 @@ class Propagate(nn.Module):
         self.heads = Heads(model)
         nothing = encoder.not_a_point_embed.weight.expand(1, 2, -1)
         tokens = torch.cat((self.decoder.own_tokens(), nothing), dim=1)
-        self.register_buffer("tokens", tokens.detach())
-        self.register_buffer("places", encoder.dense_positions(variant.grid).detach())
-        self.register_buffer("no_mask", encoder.no_mask_embed.weight.detach().clone())
+        self.register_buffer("tokens", tokens)
+        self.register_buffer("places", encoder.dense_positions(variant.grid))
+        self.register_buffer("no_mask", encoder.no_mask_embed.weight.clone())
 
     def forward(
         self, features: Tensor, memory: Tensor, memory_age: Tensor, *pointers: Tensor
     ) -> tuple[Tensor, ...]:
         """Return masks, IoU, score, pointer and conditioned features."""
         conditioned = self.reader(features, memory, memory_age, *pointers)
-        image = conditioned + cast(Tensor, self.no_mask)
-        codes = Codes(cast(Tensor, self.tokens), cast(Tensor, self.places))
-        found = self.decoder(image, codes, self.grid)
+        found = self.candidates(conditioned)
         logits, iou, token = self.heads.best(found)
         masks, pointer = self.heads.finish(logits, token, found.score)
         return masks, iou, found.score, pointer, conditioned
 
+    def candidates(self, conditioned: Tensor) -> Candidates:
+        """Decode conditioned features (N, T, C) without a prompt."""
+        image = conditioned + cast(Tensor, self.no_mask)
+        tokens = cast(Tensor, self.tokens).expand(image.shape[0], -1, -1)
+        codes = Codes(tokens, cast(Tensor, self.places))
+        return cast(Candidates, self.decoder(image, codes, self.grid))
+
 
 class Memorize(nn.Module):
-    """Features and mask logits to a memory (1, 64, T)."""
+    """Features and mask logits to a memory (N, M, T)."""
 
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
@@ -240,7 +253,7 @@ class Memorize(nn.Module):
 
     def forward(self, features: Tensor, masks: Tensor, prompted: Tensor) -> Tensor:
         """Remember a frame; the mask of a prompted one counts as certain."""
-        logits = self.larger @ (masks.reshape(masks.shape[2:]) @ cast(Tensor, self.wider))
+        logits = self.larger @ (masks.flatten(0, 1) @ cast(Tensor, self.wider))
         certain = (logits > 0).to(logits.dtype)
-        mask = _GAIN * _choose(prompted, certain, logits.sigmoid()) + _OFFSET
-        return cast(Tensor, self.encoder(features, mask.view(1, 1, *mask.shape)))
+        mask = _GAIN * _choose(prompted.unsqueeze(-1), certain, logits.sigmoid()) + _OFFSET
+        return cast(Tensor, self.encoder(features, mask.unsqueeze(1)))

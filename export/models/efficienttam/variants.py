@@ -1,4 +1,4 @@
-"""The official variants, and what an export may change of them; no torch."""
+"""The official variants, our own small one, and what an export may change of them; no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Pooling = Literal["logits", "keys"]
+Trunk = Literal["vit", "lite0"]
 
 CHANNELS = 256
 MEMORY_CHANNELS = 64
@@ -20,12 +21,34 @@ POOLED = POOL * POOL
 
 
 @dataclass(frozen=True)
+class Widths:
+    """How wide and how deep the parts behind the trunk are; the defaults are the official ones.
+
+    Attributes:
+        channels: of the features, the prompts' tokens and the object pointers.
+        memory: channels of a memory.
+        feed_forward: inner width of the transformers' MLPs.
+        layers: of memory attention.
+    """
+
+    channels: int = CHANNELS
+    memory: int = MEMORY_CHANNELS
+    feed_forward: int = 2048
+    layers: int = 4
+
+
+OFFICIAL = Widths()
+
+
+@dataclass(frozen=True)
 class Variant:
     """One configuration.
 
-    `embedding` and `heads` are the trunk's. `pooling` says how cross-attention treats the memory's
-    keys once more than one frame is remembered: not at all, or averaged 2 x 2 with ln 4 added
-    to the logits (paper, equation 5; official `_1`) or to the keys (equation 6; official `_2`).
+    `trunk` is a plain vision transformer of `embedding` channels and `heads` heads, or
+    EfficientNet-Lite0, which has neither (0 and 0). `pooling` says how cross-attention treats the
+    memory's keys once more than one frame is remembered: not at all, or averaged 2 x 2 with ln 4
+    added to the logits (paper, equation 5; official `_1`) or to the keys (equation 6; official
+    `_2`).
     `slots` is the number of frames the memory bank holds; `pointers` says whether object pointers
     are read.
     """
@@ -37,6 +60,8 @@ class Variant:
     pooling: Pooling | None = None
     slots: int = 7
     pointers: bool = True
+    trunk: Trunk = "vit"
+    widths: Widths = OFFICIAL
 
     @property
     def grid(self) -> int:
@@ -48,6 +73,17 @@ class Variant:
         """Tokens of the image."""
         return self.grid**2
 
+
+NANO = Variant(
+    "efficienttam_nano",
+    embedding=0,
+    heads=0,
+    image=256,
+    pooling="logits",
+    trunk="lite0",
+    widths=Widths(channels=128, memory=64, feed_forward=320, layers=2),
+)
+"""Trained by Phoneward, and part of it."""
 
 _SIZES = {"ti": (192, 3, 17_866_274), "s": (384, 6, 34_056_098)}
 _KINDS: dict[str, tuple[int, Pooling | None]] = {
@@ -63,9 +99,9 @@ VARIANTS = {
     )
     for size, (embedding, heads, _) in _SIZES.items()
     for kind, (image, pooling) in _KINDS.items()
-}
+} | {NANO.name: NANO}
 PARAMETERS = {
     f"efficienttam_{size}{kind}": parameters
     for size, (_, _, parameters) in _SIZES.items()
     for kind in _KINDS
-}
+} | {NANO.name: 2_477_714}
