@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from phoneward.errors import InvalidSpec
 
@@ -14,9 +14,20 @@ if TYPE_CHECKING:
 
     from phoneward.export.train.checkpoint import Checkpoint
 
-Batch = tuple["Tensor", ...]
-Epoch = Callable[["Generator"], Iterator[Batch]]
-"""Yields the batches of one epoch; all chance in it comes from the generator."""
+Batch = TypeVar("Batch")
+Made = TypeVar("Made", covariant=True)
+
+
+class Batches(Protocol[Made]):
+    """The batches of one epoch: how many there are is known before they are made."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Made]: ...
+
+
+Epoch = Callable[["Generator"], Batches[Batch]]
+"""Makes the batches of one epoch; all chance in it comes from the generator."""
 Report = Callable[[str, int, int], None]
 """Is told what is under way, how much of it is done, and of how much."""
 
@@ -32,12 +43,14 @@ class Schedule:
         batch: images a step.
         rate: the highest learning rate.
         decay: weight decay.
+        clip: the most that the norm of all gradients may be; None: whatever it is.
     """
 
     epochs: int
     batch: int = 256
     rate: float = 2e-3
     decay: float = 1e-2
+    clip: float | None = None
 
     def rate_at(self, done: float) -> float:
         """Return the learning rate when a share `done` (0 to 1) of the steps is done."""
@@ -48,16 +61,25 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Phase:
-    """One thing to train: its name, its schedule, the seed of all its chance."""
+    """One thing to train.
+
+    Attributes:
+        name: of what is under way, for people.
+        schedule: how long and how fast.
+        seed: of all that is left to chance.
+        rates: share of the learning rate for parameters whose names begin so; 0 keeps them as they
+            are.
+    """
 
     name: str
     schedule: Schedule
     seed: int
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 def fit(
     model: nn.Module,
-    epoch: Epoch,
+    epoch: Epoch[Batch],
     loss: Callable[[Batch], Tensor],
     phase: Phase,
     checkpoint: Checkpoint,
@@ -75,14 +97,14 @@ def fit(
     import torch
 
     schedule = phase.schedule
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.decay)
+    optimizer = torch.optim.AdamW(_groups(model, phase.rates), weight_decay=schedule.decay)
     losses = checkpoint.restore(model, optimizer)
     model.train()
     for number in range(len(losses), schedule.epochs):
         report(phase.name, number, schedule.epochs)
         generator = torch.Generator().manual_seed(_seed(phase.seed, number))
         torch.manual_seed(_seed(phase.seed, number))  # of whatever draws inside the model
-        losses.append(_epoch(model, list(epoch(generator)), loss, optimizer, (schedule, number)))
+        losses.append(_epoch(epoch(generator), loss, optimizer, (schedule, number)))
         if not math.isfinite(losses[-1]):
             raise InvalidSpec(f"{phase.name}: the loss of epoch {number + 1} is {losses[-1]}")
         checkpoint.save(model, optimizer, losses)
@@ -91,22 +113,37 @@ def fit(
     return losses
 
 
+def _groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The parameters by their share of the rate, those that it leaves alone frozen."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        share = next((rate for start, rate in rates.items() if name.startswith(start)), 1.0)
+        parameter.requires_grad_(share > 0)
+        if share > 0:
+            groups.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+
+
 def _epoch(
-    model: nn.Module,
-    batches: list[Batch],
+    batches: Batches[Batch],
     loss: Callable[[Batch], Tensor],
     optimizer: optim.Optimizer,
     place: tuple[Schedule, int],
 ) -> float:
+    import torch
+
     schedule, number = place
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     total = 0.0
     for step, batch in enumerate(batches):
         done = (number + step / len(batches)) / schedule.epochs
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate_at(done)
+            group["lr"] = schedule.rate_at(done) * group["share"]
         optimizer.zero_grad()
         value = loss(batch)
         value.backward()
+        if schedule.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, schedule.clip)
         optimizer.step()
         total += value.item()
     return total / len(batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,14 +43,17 @@ class Batches:
     augmentation: Augmentation
     chosen: Tensor | None = None
 
-    def __call__(self, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the whole batches of an epoch; what is left over waits for another."""
+    def __call__(self, generator: Generator) -> list[tuple[Tensor, Tensor]]:
+        """Return the whole batches of an epoch; what is left over waits for another."""
         pool = torch.arange(len(self.images)) if self.chosen is None else self.chosen
         order = pool[torch.randperm(len(pool), generator=generator)]
         size = min(self.size, len(order))
+        batches = []
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
-            yield augmented(self.images[rows], self.augmentation, generator), self.values[rows]
+            images = augmented(self.images[rows], self.augmentation, generator)
+            batches.append((images, self.values[rows]))
+        return batches
 
 
 def augmented(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:

