@@ -16,7 +16,7 @@ from phoneward.export.train.clips import LEVELS, Clip, ClipRecipe, Pool, generat
 from phoneward.export.train.clips.drawing import draw_scene
 from phoneward.export.train.clips.generate import LEAST_SHARE
 
-SMALL = 96
+SMALL = 64
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,17 @@ def test_every_object_is_in_sight_at_first(
     pool: Pool, level: str, size: int | tuple[int, int]
 ) -> None:
     several = 0
-    for seed in range(12):
-        recipe = ClipRecipe(size, 3, level)
+    recipe = ClipRecipe(size, 2, level)
+    for seed in range(8):
         clip = generate(pool, recipe, seed)
-        assert clip.frames.shape == (3, recipe.height, recipe.width, 3)
+        assert clip.frames.shape == (2, recipe.height, recipe.width, 3)
         assert clip.masks.shape == clip.frames.shape[:3]
         assert clip.frames.dtype == clip.masks.dtype == np.uint8
         assert clip.masks.max() <= clip.objects
         assert (areas(clip)[:, 0] > LEAST_SHARE * recipe.width * recipe.height).all()
         assert clip.frames.std() > 2  # neither black nor blank
         several += clip.objects > 1
-    assert several > 2
+    assert several > 1
 
 
 def test_another_process_makes_the_same_bytes(pool: Pool) -> None:
@@ -86,7 +86,7 @@ def test_nothing_moves(pool: Pool, level: str) -> None:
 def test_slow_is_slow_and_loses_nothing(pool: Pool) -> None:
     recipe = ClipRecipe(SMALL, 16, "slow")
     moved = []
-    for seed in range(15):
+    for seed in range(8):
         scene = draw_scene(pool, recipe, np.random.default_rng(seed))
         for layer in scene.layers:
             steps = np.linalg.norm(np.diff(layer.path.centres, axis=0), axis=1)
@@ -112,7 +112,7 @@ def test_full_is_faster_and_things_leave_and_return(pool: Pool) -> None:
 
 def test_full_moves_as_videos_do(pool: Pool) -> None:
     recipe, moved = ClipRecipe(SMALL, 24), []
-    for seed in range(20):
+    for seed in range(15):
         scene = draw_scene(pool, recipe, np.random.default_rng(seed))
         for layer in scene.layers:
             steps = np.linalg.norm(np.diff(layer.path.centres, axis=0), axis=1)

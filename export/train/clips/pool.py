@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from phoneward.export.train.clips.sources import (
     of_the_user,
     packaged,
 )
-from phoneward.export.train.clips.store import keep, kept, place_of
+from phoneward.export.train.clips.store import Kept, keep, kept, place_of
 from phoneward.export.train.clips.textures import texture
 
 TEXTURE = "texture"
 GROUPS = (PHOTO, CUTOUT, DRAWING, REGION, TEXTURE)
 
 _TEXTURES = {"train": (160, 1), "held-out": (60, 2)}
+_PACKAGED = "packaged"
 _OWN = "own-"
 _OWN_SHARE = 0.5
 
@@ -33,19 +35,22 @@ _OWN_SHARE = 0.5
 class Pool:
     """Pictures by group: `photo` and `texture` are RGB, the others RGBA and cut out.
 
-    A pool is a name for a folder of the cache: it is picked from there after pickling.
+    A pool is a name for folders of the cache: it is opened anew from there after pickling.
     """
 
-    def __init__(self, split: str, place: Path) -> None:
-        self.split, self.place = split, place
-        self._index, self._pixels = kept(place)
+    def __init__(self, split: str, places: Sequence[Path]) -> None:
+        self.split, self.places = split, tuple(places)
+        self._entries: list[tuple[Kept, Pixels]] = []
+        for place in self.places:
+            index, pixels = kept(place)
+            self._entries += [(entry, pixels) for entry in index]
         self._groups: dict[str, list[int]] = {}
-        for number, entry in enumerate(self._index):
+        for number, (entry, _) in enumerate(self._entries):
             self._groups.setdefault(entry.group, []).append(number)
 
-    def __reduce__(self) -> tuple[type[Pool], tuple[str, Path]]:
-        """Pickle as the place alone."""
-        return Pool, (self.split, self.place)
+    def __reduce__(self) -> tuple[type[Pool], tuple[str, tuple[Path, ...]]]:
+        """Pickle as the places alone."""
+        return Pool, (self.split, self.places)
 
     def count(self, group: str) -> int:
         """Return how many pictures a group has, the user's included."""
@@ -53,7 +58,7 @@ class Pool:
 
     def names(self) -> set[str]:
         """Return the files that the pictures come from, and the names of the textures."""
-        return {entry.name for entry in self._index}
+        return {entry.name for entry, _ in self._entries}
 
     def pick(self, group: str, rng: np.random.Generator) -> Pixels:
         """Draw a picture (H, W, 3 or 4) of a group; half of them are the user's if there are any.
@@ -66,9 +71,9 @@ class Pool:
             numbers = own if rng.random() < _OWN_SHARE else theirs
         else:
             numbers = own or self._groups[group]
-        entry = self._index[numbers[rng.integers(len(numbers))]]
+        entry, pixels = self._entries[numbers[rng.integers(len(numbers))]]
         size = int(np.prod(entry.shape))
-        return np.asarray(self._pixels[entry.offset : entry.offset + size]).reshape(entry.shape)
+        return np.asarray(pixels[entry.offset : entry.offset + size]).reshape(entry.shape)
 
 
 def open_pool(split: str, folders: Sequence[Path] = (), *, system: bool = True) -> Pool:
@@ -89,16 +94,21 @@ def open_pool(split: str, folders: Sequence[Path] = (), *, system: bool = True) 
     """
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
-    sources = packaged(split)
+    parts = {"own": of_the_user(folders), _PACKAGED: packaged(split)}
     if system and split == "train":
-        sources += of_the_system()
-    sources += of_the_user(folders)
-    place = place_of(split, sources)
-    keep(place, lambda: _pictures(split, sources))
-    return Pool(split, place)
+        parts["system"] = of_the_system()
+    return Pool(split, [_kept_part(split, part, found) for part, found in parts.items() if found])
 
 
-def _pictures(split: str, sources: Sequence[Source]) -> Iterator[tuple[str, str, Pixels]]:
+def _kept_part(split: str, part: str, sources: Sequence[Source]) -> Path:
+    """Keep a part of a split, so that what the user adds is read alone, and return where."""
+    place = place_of(f"{split}-{part}", sources)
+    drawn = _TEXTURES[split] if part == _PACKAGED else (0, 0)
+    keep(place, lambda: chain(_pictures(sources), _textures(split, *drawn)))
+    return place
+
+
+def _pictures(sources: Sequence[Source]) -> Iterator[tuple[str, str, Pixels]]:
     for source in sources:
         picture = read_picture(source)
         if picture is None:
@@ -108,7 +118,9 @@ def _pictures(split: str, sources: Sequence[Source]) -> Iterator[tuple[str, str,
         yield prefix + group, name, pixels
         if group == PHOTO:
             yield from ((prefix + REGION, name, region) for region in regions_of(pixels))
-    count, seed = _TEXTURES[split]
+
+
+def _textures(split: str, count: int, seed: int) -> Iterator[tuple[str, str, Pixels]]:
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         yield TEXTURE, f"{split}-texture-{number}", texture(rng)
