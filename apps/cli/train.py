@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phoneward.apps.cli import train_nano
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: phoneward train cbnet --data fashion-mnist -o clothes"
 
 app = typer.Typer(no_args_is_help=True, help="Train a small network on this machine.")
+app.command("efficienttam-nano", epilog=train_nano.EXAMPLE)(train_nano.command)
 
 
 @app.command("cbnet", epilog=EXAMPLE)

@@ -35,6 +35,7 @@ class Lite0Trunk(nn.Module):
         whole = timm.create_model(_MODEL, pretrained=False)
         self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
         self.blocks = whole.blocks[: 1 + max(_FOLDS)]
+        self.eval()
 
     def positions(self, grid: int) -> Tensor:
         """Return nothing, (0,): convolutions know where they are by the image's edge."""

@@ -125,16 +125,21 @@ class Prompt(nn.Module):
         """Return masks, IoU, score and pointer."""
         switches = initial, has_mask, has_previous
         found, sole_point = self.candidates(features, points, labels, mask, previous, switches)
+        logits, iou, token = self.choose(found, sole_point * (1 - has_mask))
+        masks, pointer = self.heads.finish(logits, token, found.score)
+        return self._given(mask, has_mask, (masks, iou, found.score, pointer))
+
+    def choose(self, found: Candidates, ambiguous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, IoU and token of the answer; `ambiguous` (N, 1) is of 0 and 1."""
         best, best_iou, best_token = self.heads.best(found)
         sole = self.heads.logits(found.kernels[:, :1], found)
         stable = _stability(sole)
-        ambiguous = sole_point * (1 - has_mask)
         use_best = torch.maximum(ambiguous, 1 - stable)
-        logits = _choose(_map(use_best), best, sole)
-        iou = _choose(use_best, best_iou, found.ious[:, :1])
-        token = _choose(ambiguous, best_token, found.tokens[:, 0])
-        masks, pointer = self.heads.finish(logits, token, found.score)
-        return self._given(mask, has_mask, (masks, iou, found.score, pointer))
+        return (
+            _choose(_map(use_best), best, sole),
+            _choose(use_best, best_iou, found.ious[:, :1]),
+            _choose(ambiguous, best_token, found.tokens[:, 0]),
+        )
 
     def candidates(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from phoneward.export.models.cbnet.family import SAMPLES, network
 from phoneward.export.models.cbnet.settings import METADATA, Settings
 from phoneward.export.train.data.dataset import Split
 from phoneward.export.train.folder import write_whole
+from phoneward.export.train.weights_file import serialized
 from phoneward.export.weights import WeightsFile, load, load_strictly
 
 TRAINING, LOSSES = "training", "losses"
@@ -36,24 +36,13 @@ def save(model: nn.Module, path: Path, settings: Settings, samples: Tensor, orig
 
     Equal arguments make equal files. Raises `OSError`.
     """
-    from safetensors.torch import save as serialized
-
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     metadata = {
         METADATA: settings.model_dump_json(),
         TRAINING: origin.training,
         LOSSES: json.dumps(origin.losses),
     }
-    write_whole(path, _with_sorted_header(serialized({**state, SAMPLES: samples}, metadata)))
-
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """Put the header's keys in order: safetensors writes the metadata's in any."""
-    length = struct.unpack("<Q", content[:8])[0]
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
-    text = header.encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+    write_whole(path, serialized({**state, SAMPLES: samples}, metadata))
 
 
 def read(name: str, path: Path, settings: Settings) -> nn.Module:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 
@@ -66,7 +69,16 @@ class Feed:
 
 def _open(folders: tuple[Path, ...]) -> None:
     global _pool
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _pool = open_pool("train", folders=list(folders))
+
+
+def _end_with_parent() -> None:
+    """Leave when the training was killed; its queue alone would keep this process for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _draw(how: Sampling, key: tuple[int, ...]) -> Batch:

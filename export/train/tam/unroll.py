@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from phoneward.export.models.efficienttam.layers import to_tokens
 from phoneward.export.models.efficienttam.stages import Memorize, Prompt, Propagate
 from phoneward.export.models.efficienttam.variants import POINTER_SLOTS
 from phoneward.export.train.tam.batch import SHOWN
@@ -68,8 +70,9 @@ class _Memory:
 class Unroll:
     """One pass over a batch; made anew for each step, as the stages freeze what they read."""
 
-    def __init__(self, model: EfficientTAM, *, frozen_trunk: bool) -> None:
-        self.model, self.frozen_trunk = model, frozen_trunk
+    def __init__(self, model: EfficientTAM, trunk: Callable[[Tensor], Tensor] | None) -> None:
+        """Take the model, and what stands for its trunk where that keeps its weights."""
+        self.model, self.trunk = model, trunk
         self.prompt, self.propagate = Prompt(model), Propagate(model)
         self.memorize = Memorize(model)
         self.heads = self.prompt.heads
@@ -77,10 +80,10 @@ class Unroll:
     def features(self, frames: Tensor) -> Tensor:
         """Encode normalised frames (F, 3, S, S); gives (F, T, C)."""
         encoder = self.model.image_encoder
+        if self.trunk is not None:
+            return to_tokens(encoder.neck(self.trunk(frames)))
         positions = encoder.trunk.positions(self.model.variant.grid)
-        with torch.set_grad_enabled(not self.frozen_trunk and torch.is_grad_enabled()):
-            levels = encoder.trunk(frames, positions)
-        return encoder.neck(levels).flatten(2).transpose(1, 2)
+        return cast(Tensor, encoder(frames, positions))
 
     def __call__(
         self, batch: Batch, frames: Tensor, truth: Tensor, *, correct: bool
@@ -95,10 +98,9 @@ class Unroll:
         """
         steps = frames.shape[1]
         encoded = self.features(frames.flatten(0, 1)).unflatten(0, (-1, steps))
-        owners = torch.from_numpy(batch.clips)
+        owners = torch.from_numpy(batch.clips).to(truth.device)
         features = [encoded[owners, t] for t in range(steps)]
         memory, guesses = _Memory(), []
-        masked = torch.from_numpy(batch.has_mask)
         guesses += self._shown(batch, features[0], truth[:, 0], memory, correct=correct)
         for t in range(1, steps):
             conditioned = self.propagate.reader(
@@ -106,7 +108,7 @@ class Unroll:
             )
             found = self.propagate.candidates(conditioned)
             logits = self.heads.logits(found.kernels[:, 1:], found)
-            everything = torch.ones(len(masked))
+            everything = torch.ones(len(truth))
             guesses.append(Guess(logits, found.ious[:, 1:], found.score, t, everything))
             masks, _, token = self.heads.best(found)
             if correct and t == steps - 1:
@@ -129,24 +131,26 @@ class Unroll:
     ) -> list[Guess]:
         """The first frame: prompts, perhaps a correction; what comes of it is remembered."""
         count = len(truth)
-        masked = torch.from_numpy(batch.has_mask)
+        device = truth.device
+        masked = torch.from_numpy(batch.has_mask).to(device)
         mask = truth.unsqueeze(1)
-        points, labels = torch.from_numpy(batch.points), torch.from_numpy(batch.labels)
+        points = torch.from_numpy(batch.points).to(device)
+        labels = torch.from_numpy(batch.labels).to(device)
         previous = torch.zeros(count, 1, self.heads.side, self.heads.side)
         on, off = torch.ones(count, 1), torch.zeros(count, 1)
         found, sole = self.prompt.candidates(
             features, points, labels, mask, previous, (on, masked, off)
         )
         guesses = self._prompted(found, sole * (1 - masked))
-        masks, token = self._chosen(found, sole * (1 - masked))
+        masks, _, token = self.prompt.choose(found, sole * (1 - masked))
         if correct:
             points, labels = _clicked(points, labels, masks.detach(), truth)
             said = masks.detach()
             found, sole = self.prompt.candidates(
                 features, points, labels, mask, said, (on, masked, 1 - masked)
             )
-            guesses += self._prompted(found, torch.zeros_like(masked), 1 - masked[:, 0])
-            masks, token = self._chosen(found, torch.zeros_like(masked))
+            guesses += self._prompted(found, off, 1 - masked[:, 0])
+            masks, _, token = self.prompt.choose(found, off)
         quarter = cast(Tensor, self.prompt.quarter)
         given = quarter @ (20 * mask - 10) @ quarter.T
         masks = masked[..., None, None] * given + (1 - masked[..., None, None]) * masks
@@ -165,16 +169,6 @@ class Unroll:
             Guess(logits[:, :1], found.ious[:, :1], found.score, 0, every * (1 - 0.5 * share)),
             Guess(logits[:, 1:], found.ious[:, 1:], found.score, 0, share),
         ]
-
-    def _chosen(self, found: Candidates, ambiguous: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and token: of the best of three where the prompt is ambiguous, else the sole."""
-        best, _, best_token = self.heads.best(found)
-        sole = self.heads.logits(found.kernels[:, :1], found)
-        share = ambiguous[..., None, None]
-        return (
-            share * best + (1 - share) * sole,
-            ambiguous * best_token + (1 - ambiguous) * found.tokens[:, 0],
-        )
 
     def _corrected(self, conditioned: Tensor, masks: Tensor, truth: Tensor, frame: int) -> Guess:
         """Click on an error of a tracked frame."""

@@ -1,0 +1,77 @@
+"""The learning curve of a training as a picture."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phoneward.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phoneward.export.train.tam.run import Training
+
+FILE = "curve.png"
+_WINDOW = 25
+
+
+def draw(training: Training) -> Path:
+    """Draw loss and IoU over the steps of all parts, smoothed; returns the file.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        OSError: the folder cannot be read or written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("matplotlib", "report") from error
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    losses, ious = figure.subplots(2, 1, sharex=True)
+    start = 0
+    for number, part in enumerate(training.curriculum):
+        rows = read(training.folder / f"{number}-{part.name}.csv")
+        steps = start + np.arange(len(rows["loss"]))
+        losses.plot(steps, smooth(rows["loss"]), color="C0")
+        ious.plot(steps, smooth(rows["first_iou"]), color="C1", label=None if number else "first")
+        ious.plot(steps, smooth(rows["last_iou"]), color="C2", label=None if number else "last")
+        for axes in (losses, ious):
+            axes.axvline(start, color="0.8", linewidth=0.8)
+        losses.annotate(
+            f" {part.name}, {part.sampling.size} px, {part.sampling.frames} frames",
+            (start, 1),
+            xycoords=("data", "axes fraction"),
+            verticalalignment="top",
+            fontsize=8,
+        )
+        start += len(steps)
+    losses.set_ylabel("loss")
+    ious.set_ylabel("IoU, clips not seen before")
+    ious.set_xlabel("step")
+    ious.set_ylim(0, 1)
+    ious.legend(title="frame", loc="lower right")
+    file = training.folder / FILE
+    figure.savefig(file, dpi=120)
+    return file
+
+
+def read(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of the figures that a part of a training wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = rows[0].keys() if rows else ()
+    return {name: np.array([float(row[name]) for row in rows]) for name in names}
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each value and up to 24 before it."""
+    sums = np.cumsum(np.concatenate(([0.0], values)))
+    last = np.arange(1, len(sums))
+    first = np.maximum(0, last - _WINDOW)
+    means: NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
+    return means
