@@ -13,7 +13,7 @@ from phoneward.export.models.efficienttam.layers import LayerNorm2d
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.specs import stages as specs
 from phoneward.export.models.efficienttam.stages import Encode, Memorize, Prompt, Propagate
-from phoneward.export.models.efficienttam.variants import CHANNELS, Pooling, Variant
+from phoneward.export.models.efficienttam.variants import NANO, Pooling, Variant
 from phoneward.export.rewrites import apply_all
 from tests.efficienttam_stages import one_thread
 
@@ -62,11 +62,13 @@ def bank_of(variant: Variant, full: int, seed: int = 0) -> list[Tensor]:
 
     age = torch.full((1, variant.slots), -1.0)
     age[0, :full] = torch.arange(full).float()
-    bank = [draw(1, variant.tokens, CHANNELS), draw(1, 64, variant.slots * variant.tokens), age]
+    channels, width = variant.widths.channels, variant.widths.memory
+    memory = draw(1, width, variant.slots * variant.tokens)
+    bank = [draw(1, variant.tokens, channels), memory, age]
     if variant.pointers:
         valid = torch.zeros(1, 16)
         valid[0, : full + 2] = 1
-        bank += [draw(1, 16, CHANNELS), valid]
+        bank += [draw(1, 16, channels), valid]
     return bank
 
 
@@ -89,6 +91,31 @@ def test_a_folded_bank_reads_as_the_plain_one(
     plain = Propagate(model_of(variant)).reader
     bank = bank_of(variant, full)
     assert gap(plain(*bank), rewritten(plain, ("tam_memory", "linear_norm"))(*bank)) < CLOSE
+
+
+@pytest.mark.parametrize("full", [1, 2, 7])
+def test_a_narrow_bank_folds_too(full: int) -> None:
+    plain = Propagate(model_of(NANO)).reader
+    bank = bank_of(NANO, full)
+    assert gap(plain(*bank), rewritten(plain, ("tam_memory", "linear_norm"))(*bank)) < CLOSE
+
+
+@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+def test_several_objects_at_once_are_each_alone(pooling: Pooling | None) -> None:
+    variant = variant_of(64, pooling=pooling, slots=3)
+    model = model_of(variant)
+    stage, memorize = Propagate(model), Memorize(model)
+    banks = [bank_of(variant, full, seed=full) for full in (1, 2, 3)]
+    together = stage(*(torch.cat(rows) for rows in zip(*banks, strict=True)))
+    for row, bank in enumerate(banks):
+        for one, other in zip(stage(*bank), together, strict=True):
+            torch.testing.assert_close(one, other[row : row + 1], rtol=1e-4, atol=1e-4)
+    masks, prompted = together[0], torch.tensor([[0.0], [1.0], [0.0]])
+    features = torch.cat([bank[0] for bank in banks])
+    memories = memorize(features, masks, prompted)
+    for row in range(3):
+        alone = memorize(*(rows[row : row + 1] for rows in (features, masks, prompted)))
+        torch.testing.assert_close(alone, memories[row : row + 1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 5])
