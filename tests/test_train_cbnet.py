@@ -29,7 +29,7 @@ from phoneward.export.train.cbnet.losses import ACTIVITY, conversion
 from phoneward.export.train.cbnet.pictures import write_sheet
 from phoneward.export.train.cbnet.plan import Plan, plan_for
 from phoneward.export.train.cbnet.record import Record
-from phoneward.export.train.cbnet.run import read_record, run
+from phoneward.export.train.cbnet.run import run
 from phoneward.export.train.cbnet.training import Training, _mixed
 from phoneward.export.train.data import KNOWN
 from phoneward.export.train.data.dataset import Dataset, Split
@@ -256,11 +256,6 @@ def test_the_sheet_is_a_picture(trained: tuple[Path, Record]) -> None:
     with Image.open(write_sheet(dataset(), folder)) as sheet:
         assert sheet.size == (1200, 396)
         assert np.asarray(sheet).std() > 10
-
-
-def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSpec, match="not the record of a training"):
-        read_record(tmp_path)
 
 
 def test_cutting_is_the_exit(trained: tuple[Path, Record]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.errors import InvalidSpec
 from phoneward.export.cache import versions
 from phoneward.export.models.cbnet.networks import LightNet
 from phoneward.export.train.cbnet.batches import as_tensor
@@ -106,15 +105,6 @@ class _Networks:
             branchynet=_exits(*self.branchynet, images, split),
             exit_hybrid=_exits(*self.exit_hybrid, images, split) if self.exit_hybrid else None,
         )
-
-
-def read_record(folder: Path) -> Record:
-    """Read what a training wrote; raises `InvalidSpec` if there is none, or not this version's."""
-    file = folder / FILE
-    try:
-        return Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidSpec(f"{file}: not the record of a training") from error
 
 
 def cut(branchynet: BranchyNet, classes: int) -> LightNet:
