@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## export a pretrained classifier, check it, classify a photograph
+demo: $(STAMP)  ## export pretrained models, check them, classify a photograph, follow an object
 	$(BIN)/phoneward demo
 
 lint: $(STAMP)  ## ruff and strict mypy
@@ -55,4 +55,4 @@ matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcom
 	$(BIN)/python -m phoneward.apps.bench.matrix
 
 clean:  ## remove .venv, caches, build and demo output
-	rm -rf $(VENV) build dist demo-output .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-output demo-output-tracking demo-output-tracks .hypothesis .mypy_cache .pytest_cache .ruff_cache

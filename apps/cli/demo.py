@@ -1,4 +1,4 @@
-"""`phoneward demo`: the main job from end to end on one real photograph."""
+"""`phoneward demo`: the main jobs from end to end, on one real photograph and one clip."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from phoneward.apps.cli.artifacts import artifact_json, print_artifacts, show_fa
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
+    from phoneward.apps.cli.demo_tracking import Tracked
     from phoneward.bundle import Bundle
     from phoneward.export.request import ExportRequest
 
@@ -31,28 +32,48 @@ def command(
 ) -> int:
     """Export EfficientNet-Lite0 for two phones, check it, classify a photograph with each file.
 
+    Then export efficienttam-nano, which ships with Phoneward, in every format, and follow an object
+    through a clip on every engine. Bundle and videos are beside the first bundle, in folders whose
+    names end in `-tracking` and `-tracks`.
+
     Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
     and no bundle is written. 2: bad input, or interrupted.
     """
+    from phoneward.apps.cli.demo_tracking import tracking_request
     from phoneward.export.request import make_request
 
-    request = make_request(_MODEL, "pretrained", _DEVICES)
+    classify, track = make_request(_MODEL, "pretrained", _DEVICES), tracking_request()
     force = force or output == _DEFAULT
-    return demonstrate(request, output, force=force, json_output=json_output)
+    return demonstrate(classify, output, force=force, json_output=json_output, tracking=track)
 
 
-def demonstrate(request: ExportRequest, output: Path, *, force: bool, json_output: bool) -> int:
+def demonstrate(
+    request: ExportRequest,
+    output: Path,
+    *,
+    force: bool,
+    json_output: bool,
+    tracking: ExportRequest | None = None,
+) -> int:
     """Export a classifier, show its artifacts and what each says of a photograph.
 
+    With `tracking`, the request of a tracker, also what each of its formats does with a clip.
     Returns the exit code. Raises what `export_bundle` raises, but for a failed gate.
     """
+    from phoneward.apps.cli.demo_tracking import show, track_everywhere
     from phoneward.export.photographs import photographs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
     from phoneward.quiet import noise_to
 
+    beside, tracks = (output.with_name(f"{output.name}-{part}") for part in ("tracking", "tracks"))
+    tracker: Bundle | None = None
+    tracked: tuple[Tracked, ...] = ()
     try:
         with progress_bar(quiet=json_output) as progress:
             bundle = export_bundle(request, output, Options(force=force), progress)
+            if tracking is not None:
+                tracker = export_bundle(tracking, beside, Options(force=force), progress)
+                tracked = track_everywhere(tracker, tracks, progress)
     except GateFailed as failure:
         show_failure(failure.artifacts, str(failure), json_output=json_output)
         return failure.exit_code
@@ -62,9 +83,12 @@ def demonstrate(request: ExportRequest, output: Path, *, force: bool, json_outpu
     if json_output:
         rows = [artifact_json(artifact, output) for artifact in bundle.manifest.artifacts]
         document = {"bundle": str(output.absolute()), "artifacts": rows, "error": None}
-        print_json({**document, "answers": answers})
+        followed = [row.as_json() for row in tracked]
+        print_json({**document, "answers": answers, "tracked": followed})
     else:
         _print(bundle, photo, answers)
+        if tracker is not None:
+            show(tracker, tracked)
     return 0
 
 
