@@ -50,7 +50,7 @@ def make_request(
     """
     card, family = find(model)
     card = family.configure(card, knobs)
-    _check_name(weights, model)
+    _check_name(weights, card.name)
     if (path := Path(weights)).is_file():
         card = family.fitted(card, path)
     card = family.batched(card, batch)

@@ -37,7 +37,7 @@ def command(
     names end in `-tracking` and `-tracks`.
 
     Exit code 0: all artifacts that this machine can execute agree with PyTorch. 1: one does not,
-    and no bundle is written. 2: bad input, or interrupted.
+    and its bundle is not written. 2: bad input, or interrupted.
     """
     from phoneward.apps.cli.demo_tracking import tracking_request
     from phoneward.export.request import make_request
@@ -60,7 +60,7 @@ def demonstrate(
     With `tracking`, the request of a tracker, also what each of its formats does with a clip.
     Returns the exit code. Raises what `export_bundle` raises, but for a failed gate.
     """
-    from phoneward.apps.cli.demo_tracking import show, track_everywhere
+    from phoneward.apps.cli.demo_tracking import check_places, show, track_everywhere
     from phoneward.export.photographs import photographs
     from phoneward.export.pipeline import GateFailed, Options, export_bundle
     from phoneward.quiet import noise_to
@@ -68,6 +68,8 @@ def demonstrate(
     beside, tracks = (output.with_name(f"{output.name}-{part}") for part in ("tracking", "tracks"))
     tracker: Bundle | None = None
     tracked: tuple[Tracked, ...] = ()
+    if tracking is not None:
+        check_places(beside, tracks, force=force)
     try:
         with progress_bar(quiet=json_output) as progress:
             bundle = export_bundle(request, output, Options(force=force), progress)

@@ -62,10 +62,26 @@ def tracking_request() -> ExportRequest:
     return make_request(MODEL, "pretrained", (), tuple(BACKENDS), [Precision.FP32])
 
 
+def check_places(bundle: Path, tracks: Path, *, force: bool) -> None:
+    """Check, before any work, that both may be written.
+
+    Raises `OutputExists`, or what else is said of a folder that is not ours.
+    """
+    from phoneward.export.backends import BACKENDS
+    from phoneward.runtime.outputs import check_free
+    from phoneward.staging import check_replaceable
+
+    check_replaceable(bundle, force=force)
+    for format_name in BACKENDS:
+        check_free(tracks / format_name, force=force)
+
+
 def track_everywhere(
     bundle: Bundle, output: Path, progress: Callable[[str, int, int], None]
 ) -> tuple[Tracked, ...]:
     """Track the clip's object with the artifacts of each format; writes an overlay for each.
+
+    Earlier ones in `output` are replaced: `check_places` asked.
 
     Raises what `Tracker.open` raises, `VideoError` or `OutputError`.
     """

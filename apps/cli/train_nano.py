@@ -41,10 +41,11 @@ def command(
     """
     import torch
 
-    from phoneward.export.train.tam.curve import draw
+    from phoneward.export.train.tam.curve import draw, require
     from phoneward.export.train.tam.plan import CURRICULUM, shortened
     from phoneward.export.train.tam.run import Training, run
 
+    require()  # not after hours
     torch.set_num_threads(threads)
     curriculum = CURRICULUM if share == 1 else shortened(CURRICULUM, share)
     training = Training(curriculum, output, seed, tuple(images or ()), weights, device)

@@ -10,7 +10,9 @@ FAMILIES: Registry[Family] = Registry(
     "model family",
     {
         "efficienttam": Entry(
-            "phoneward.export.models.efficienttam.family:EFFICIENTTAM", "export", ("torch",)
+            "phoneward.export.models.efficienttam.family:EFFICIENTTAM",
+            "export",
+            ("torch", "timm"),
         ),
         "hybrids": Entry("phoneward.export.models.hybrids:HYBRIDS", "export", ("torch", "timm")),
         "cbnet": Entry("phoneward.export.models.cbnet.family:CBNET", "export", ("torch", "timm")),
@@ -24,8 +26,12 @@ def cards() -> dict[str, ModelCard]:
 
 
 def find(name: str) -> tuple[ModelCard, Family]:
-    """Return a model's card and its family; raises `UnknownName` with all known names."""
-    known = cards()
-    if name not in known:
+    """Return a model's card and its family; hyphens count as underscores.
+
+    Raises:
+        UnknownName: there is no such model; it has all known names.
+    """
+    known, key = cards(), name.replace("-", "_")
+    if key not in known:
         raise UnknownName("model", name, known)
-    return known[name], FAMILIES.get(known[name].family)
+    return known[key], FAMILIES.get(known[key].family)

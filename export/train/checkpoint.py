@@ -49,7 +49,7 @@ class Checkpoint:
         if not self.path.exists():
             return []
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             key, losses = state["key"], list(state["losses"])
         except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError) as error:
             raise InvalidSpec(

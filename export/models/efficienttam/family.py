@@ -131,7 +131,7 @@ class EfficientTAMFamily:
 
 def card_of(variant: Variant) -> ModelCard:
     """Return the card of a variant, official or not."""
-    ours = variant == NANO
+    ours = variant.name == NANO.name
     return ModelCard(
         name=variant.name,
         family="efficienttam",

@@ -48,7 +48,7 @@ def read_picture(source: Source) -> tuple[str, Pixels] | None:
     try:
         image = _opened(source.path)
     except ImageError:
-        if source.kind == DRAWING:
+        if not source.own:
             return None
         raise
     alpha = np.asarray(image.getchannel("A"))
@@ -119,6 +119,8 @@ def _opened(path: Path) -> Image.Image:
 def _photo(image: Image.Image, source: Source) -> tuple[str, Pixels] | None:
     image.thumbnail((_LONGEST[PHOTO], _LONGEST[PHOTO]), Image.Resampling.LANCZOS)
     if min(image.size) < _SHORTEST_PHOTO:
+        if not source.own:
+            return None
         raise DataError(source.path, f"{image.width}x{image.height} is too small a photograph")
     pixels = np.asarray(image)
     if not source.own and pixels.std((0, 1)).max() < _PLAIN:

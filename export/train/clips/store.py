@@ -82,7 +82,8 @@ def kept(place: Path) -> tuple[list[Kept], Pixels]:
     try:
         rows = json.loads((place / _INDEX).read_text(encoding="utf-8"))
         index = [Kept(group, name, at, tuple(shape)) for group, name, at, shape in rows]
-        pixels = np.memmap(place / _PIXELS, np.uint8, "r")
+        # nothing cannot be mapped
+        pixels = np.memmap(place / _PIXELS, np.uint8, "r") if index else np.zeros(0, np.uint8)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(place, "damaged; remove the folder, it is made again") from error
     if index and index[-1].offset + int(np.prod(index[-1].shape)) != pixels.size:

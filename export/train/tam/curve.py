@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phoneward.errors import MissingExtra
+from phoneward.export.train.tam.steps import COLUMNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,10 +28,8 @@ def draw(training: Training) -> Path:
         MissingExtra: matplotlib is not installed.
         OSError: the folder cannot be read or written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtra("matplotlib", "report") from error
+    require()
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     losses, ious = figure.subplots(2, 1, sharex=True)
@@ -60,12 +60,24 @@ def draw(training: Training) -> Path:
     return file
 
 
+def require() -> None:
+    """Raise `MissingExtra` if matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", "report")
+
+
 def read(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of the figures that a part of a training wrote."""
+    """Return the columns of the figures that a part of a training wrote, a row a step.
+
+    Of a step that was done twice the later row counts, and one that was cut short does not.
+    """
+    rows: dict[tuple[str, str], list[float]] = {}
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = rows[0].keys() if rows else ()
-    return {name: np.array([float(row[name]) for row in rows]) for name in names}
+        for row in csv.reader(file):
+            if len(row) == len(COLUMNS) and row[0] != COLUMNS[0]:
+                rows[row[0], row[1]] = [float(value) for value in row]
+    table = np.array(list(rows.values())).reshape(-1, len(COLUMNS))
+    return dict(zip(COLUMNS, table.T, strict=True))
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

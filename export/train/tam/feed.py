@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ class Feed:
 
 def _open(folders: tuple[Path, ...]) -> None:
     global _pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training itself says when it ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _pool = open_pool("train", folders=list(folders))
 

@@ -30,7 +30,8 @@ def loss_of(guesses: list[Guess], truth: Tensor, weight: float) -> Tensor:
     for guess in guesses:
         side = 2 * guess.logits.shape[-1]
         target = F.interpolate(truth[:, guess.frame : guess.frame + 1], (side, side), mode="area")
-        seen = (truth[:, guess.frame].amax((1, 2)) > 0).float()
+        # what covers half a pixel nowhere is out of sight
+        seen = (target.amax((1, 2, 3)) > 0.5).float()
         logits = F.interpolate(guess.logits, (side, side), mode="bilinear", align_corners=False)
         masks = weight * focal(logits, target) + dice(logits, target)
         best = masks.min(1).values

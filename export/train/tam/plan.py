@@ -1,7 +1,6 @@
 """The curriculum: what is trained, in which order, for how long.
 
-Pictures and copies of a mask first, then small motion, then everything; small frames before large
-ones, and the trunk's own weights last.
+Single pictures first, then small motion, then everything; small frames before large ones.
 """
 
 from __future__ import annotations
@@ -68,8 +67,14 @@ CURRICULUM = (
     ),
     Part(
         "large",
-        Sampling("full", 256, 5, clips=4, objects=3, masks=0.6, stride=2),
+        Sampling("full", 256, 5, clips=4, objects=3, masks=0.6, stride=4),
         _schedule(400, 5e-4),
+    ),
+    # as many frames as the memory bank holds, and one
+    Part(
+        "long",
+        Sampling("full", 256, 8, clips=2, objects=3, masks=0.6, stride=3),
+        _schedule(300, 3e-4),
     ),
 )
 

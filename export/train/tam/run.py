@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from phoneward.bundle import Weights
+from phoneward.errors import InvalidSpec
 from phoneward.export.models.efficienttam.family import NORMS
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.variants import NANO
 from phoneward.export.train.checkpoint import Checkpoint
+from phoneward.export.train.clips import open_pool
 from phoneward.export.train.folder import claimed, write_whole
 from phoneward.export.train.loop import Phase, Report, fit
 from phoneward.export.train.tam.feed import Feed, Feeder
@@ -70,12 +72,17 @@ def run(training: Training, report: Report) -> Path:
     """Train, or go on with it; returns the file of the weights, in half precision.
 
     Raises:
-        InvalidSpec: the folder holds another training, or what is in it is damaged.
+        InvalidSpec: the folder holds another training, or what is in it is damaged; or there is no
+            such device.
+        DataError, ImageError: one of the user's pictures cannot be used.
         WeightsError: the weights to begin with do not fit.
         MissingExtra: the trunk's ImageNet weights, or the clips' pictures are not installed.
         OSError: the folder cannot be written.
     """
     file = training.folder / WEIGHTS
+    _check_device(training.device)
+    # what is wrong with the pictures is told before the folder is taken
+    open_pool("train", folders=list(training.images))
     with claimed(training.folder, training.identity), Feeder(training.images) as feeder:
         with torch.device(training.device):
             model = _begun(training)
@@ -87,6 +94,14 @@ def run(training: Training, report: Report) -> Path:
         }
         write_whole(file, serialized(state, {"variant": NANO.name}))
     return file
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidSpec(f"PyTorch cannot compute on '{name}' here: {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,7 @@ def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
 
     def epoch(generator: Generator) -> Feed:
         drawn = int(torch.randint(2**31, (), generator=generator, device="cpu"))
+        steps.begin(drawn)
         return Feed(course.feeder, part.sampling, (training.seed, number, drawn), EPOCH)
 
     with Steps(training.folder / f"{name}.csv") as steps:

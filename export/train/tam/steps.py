@@ -15,24 +15,34 @@ if TYPE_CHECKING:
 
     from phoneward.export.train.tam.unroll import Guess
 
-COLUMNS = ("seconds", "loss", "first_iou", "last_iou", "presence")
+COLUMNS = ("epoch", "step", "seconds", "loss", "first_iou", "last_iou", "presence")
 
 
 class Steps:
     """Appends to a CSV file; what is measured is what the model has not seen before.
 
-    `first_iou` and `last_iou` are means over the objects of the chosen candidate's IoU on the first
-    and the last frame (0 to 1); `presence` is the share of last frames on which it is right about
-    whether the object is in sight.
+    `epoch` is the number that an epoch's batches are drawn with: an epoch that was interrupted is
+    there twice, and the later one counts. `seconds` are those of the process. `first_iou` is the
+    mean over the objects of the IoU on the first frame (0 to 1) of the candidate for unambiguous
+    prompts, `last_iou` that of the chosen candidate on the last frame, before a correction;
+    `presence` is the share of last frames on which it is right about whether the object is in
+    sight.
     """
 
     def __init__(self, path: Path) -> None:
-        new = not path.exists()
-        self._file = path.open("a", newline="")
+        before = path.read_bytes() if path.exists() else b""
+        self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        if new:
+        if before and not before.endswith(b"\n"):  # a line that was cut short
+            self._file.write("\n")
+        if not before:
             self._writer.writerow(COLUMNS)
         self._began = time.perf_counter()
+        self._epoch = self._step = 0
+
+    def begin(self, epoch: int) -> None:
+        """Note that an epoch begins."""
+        self._epoch, self._step = epoch, 0
 
     def __enter__(self) -> Steps:
         return self
@@ -47,7 +57,8 @@ class Steps:
 
     def write(self, loss: Tensor, guesses: list[Guess], truth: Tensor) -> None:
         """Note a step."""
-        first, last = guesses[0], guesses[-1]
+        first = guesses[0]
+        last = next(one for one in reversed(guesses) if not one.corrected)
         row = [
             time.perf_counter() - self._began,
             loss.item(),
@@ -55,8 +66,9 @@ class Steps:
             chosen_iou(last, truth),
             _presence(last, truth),
         ]
-        self._writer.writerow([f"{value:.4f}" for value in row])
+        self._writer.writerow([self._epoch, self._step, *(f"{value:.4f}" for value in row)])
         self._file.flush()
+        self._step += 1
 
 
 def chosen_iou(guess: Guess, truth: Tensor) -> float:

@@ -31,6 +31,7 @@ class Guess:
         score: (N, 1), above 0 where it believes the object to be in sight.
         frame: the number of the frame.
         weights: (N,), how much each object's guess counts.
+        corrected: was an error clicked before?
     """
 
     logits: Tensor
@@ -38,6 +39,7 @@ class Guess:
     score: Tensor
     frame: int
     weights: Tensor
+    corrected: bool = False
 
 
 @dataclass
@@ -112,10 +114,11 @@ class Unroll:
             guesses.append(Guess(logits, found.ious[:, 1:], found.score, t, everything))
             masks, _, token = self.heads.best(found)
             if correct and t == steps - 1:
-                guesses.append(self._corrected(conditioned, masks, truth[:, t], t))
+                kept, _ = self.heads.finish(masks, token, found.score.detach())
+                guesses.append(self._corrected(conditioned, kept, truth[:, t], t))
             elif t < steps - 1:
-                visible = _seen(truth[:, t])
-                kept, pointer = self.heads.finish(masks, token, visible - 0.5)
+                # what it believes, right or wrong, is what a tracker remembers
+                kept, pointer = self.heads.finish(masks, token, found.score.detach())
                 self._remember(memory, features[t], kept, pointer, 0.0)
         return guesses
 
@@ -150,10 +153,13 @@ class Unroll:
                 features, points, labels, mask, said, (on, masked, 1 - masked)
             )
             guesses += self._prompted(found, off, 1 - masked[:, 0])
-            masks, _, token = self.prompt.choose(found, off)
+            again, _, clicked = self.prompt.choose(found, off)
+            # a mask is not clicked
+            masks = _where(masked, masks, again)
+            token = masked * token + (1 - masked) * clicked
         quarter = cast(Tensor, self.prompt.quarter)
         given = quarter @ (20 * mask - 10) @ quarter.T
-        masks = masked[..., None, None] * given + (1 - masked[..., None, None]) * masks
+        masks = _where(masked, given, masks)
         masks, pointer = self.heads.finish(masks, token, on)
         self._remember(memory, features, masks, pointer, 1.0)
         return guesses
@@ -182,7 +188,13 @@ class Unroll:
         )
         # one point: the three compete
         logits = self.heads.logits(found.kernels[:, 1:], found)
-        return Guess(logits, found.ious[:, 1:], found.score, frame, _seen(truth)[:, 0])
+        return Guess(logits, found.ious[:, 1:], found.score, frame, _seen(truth)[:, 0], True)
+
+
+def _where(switch: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Maps (N, ...) of `one` where `switch` (N, 1) is 1, of `other` where it is 0."""
+    share = switch.unsqueeze(-1).unsqueeze(-1)
+    return share * one + (1 - share) * other
 
 
 def _seen(truth: Tensor) -> Tensor:
