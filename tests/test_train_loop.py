@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,9 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
 
 
-def epoch(generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    for _ in range(3):
-        x = torch.randn(8, 3, generator=generator)
-        yield x, x.sum(1, keepdim=True)
+def epoch(generator: Generator) -> list[tuple[Tensor, Tensor]]:
+    inputs = [torch.randn(8, 3, generator=generator) for _ in range(3)]
+    return [(x, x.sum(1, keepdim=True)) for x in inputs]
 
 
 def train(
@@ -94,3 +92,38 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
     assert SCHEDULE.rate_at(1) == pytest.approx(0, abs=1e-9)
     rates = [SCHEDULE.rate_at(done / 100) for done in range(10, 101)]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_parameters_learn_at_their_share_of_the_rate(tmp_path: Path) -> None:
+    network, before = model(), model()
+    fit(
+        network,
+        epoch,
+        lambda b: (network(b[0]) - b[1]).square().mean(),
+        Phase("sum", Schedule(2, 8, 0.05, clip=1e-3), 5, {"0.": 0.0, "2.bias": 0.5}),
+        Checkpoint(tmp_path / "sum.pt", "a"),
+        lambda *_: None,
+    )
+    moved = {
+        name: float((one - other).detach().abs().max())
+        for (name, one), other in zip(network.named_parameters(), before.parameters(), strict=True)
+    }
+    assert moved["0.weight"] == moved["0.bias"] == 0
+    assert 0 < moved["2.bias"] < moved["2.weight"]
+
+
+def test_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        if gradients:
+            norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        return 100 * (network(batch[0]) - batch[1]).square().mean()
+
+    network = model()
+    monkeypatch.setattr(torch.optim.AdamW, "zero_grad", lambda self: None)
+    phase = Phase("sum", Schedule(1, 8, 0.05, clip=0.1), 5)
+    fit(network, epoch, loss, phase, Checkpoint(tmp_path / "s.pt", "a"), lambda *_: None)
+    assert norms
+    assert max(norms) == pytest.approx(0.1, rel=0.01)

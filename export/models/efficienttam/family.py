@@ -135,7 +135,8 @@ def card_of(variant: Variant) -> ModelCard:
     return ModelCard(
         name=variant.name,
         family="efficienttam",
-        architecture="efficienttam",
+        # of its own: no target of latency trades an official model for it
+        architecture=variant.name if ours else "efficienttam",
         stages=stages(variant),
         image=image_spec(variant),
         parameters=PARAMETERS[variant.name],
