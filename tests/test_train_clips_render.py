@@ -11,6 +11,7 @@ from phoneward.export.train.clips.camera import Ground
 from phoneward.export.train.clips.generate import render
 from phoneward.export.train.clips.light import plain
 from phoneward.export.train.clips.motion import Path, excursion, folded, smooth, still
+from phoneward.export.train.clips.render import _cast as cast
 from phoneward.export.train.clips.scene import Layer, Scene, Shadow
 from phoneward.export.train.clips.sprites import Sprite, Thing, make_sprite
 from phoneward.export.train.clips.warp import Waves, grid_of, warp
@@ -166,3 +167,20 @@ def test_an_excursion_goes_out_and_mostly_comes_back() -> None:
         ends.append(way[-1, 0] < 80)
     assert sum(ends) > 20
     assert excursion(np.random.default_rng(0), 4, away, 15.0) is None
+
+
+@pytest.mark.parametrize("offset", [(-90, 0), (0, -90), (90, 0), (0, 90), (-90, -90)])
+def test_a_shadow_may_fall_beside_the_frame(offset: tuple[int, int]) -> None:
+    frame = np.full((3, 48, 64), 200.0, np.float32)
+    alpha = np.full((10, 12), 255.0, np.float32)
+    cast(Shadow(offset, 0.5, 2), frame, (20, 20), alpha)
+    assert (frame == 200).all()
+
+
+def test_a_shadow_at_the_edge_darkens_what_is_inside() -> None:
+    frame = np.full((3, 48, 64), 200.0, np.float32)
+    cast(Shadow((-24, 0), 0.5, 1), frame, (20, 20), np.full((10, 12), 255.0, np.float32))
+    rows, columns = np.nonzero(frame[0] < 150)
+    assert set(columns) == set(range(8))  # from -4 to 8, the frame begins at 0
+    assert rows.min() >= 19
+    assert rows.max() <= 30

@@ -107,7 +107,9 @@ def _cast(shadow: Shadow, frame: Shares, corner: tuple[int, int], alpha: Shares)
     soft = np.asarray(padded.filter(ImageFilter.BoxBlur(shadow.blur)))
     left, top = (at - margin + move for at, move in zip(corner, shadow.offset, strict=True))
     x, y = max(-left, 0), max(-top, 0)
-    part = frame[:, max(top, 0) : top + soft.shape[0], max(left, 0) : left + soft.shape[1]]
+    # an end before the frame's edge must not count from its other one
+    bottom, right = max(top + soft.shape[0], 0), max(left + soft.shape[1], 0)
+    part = frame[:, max(top, 0) : bottom, max(left, 0) : right]
     if part.size:
         dark = soft[y : y + part.shape[1], x : x + part.shape[2]]
         part *= 1 - dark * np.float32(shadow.strength / 255)
