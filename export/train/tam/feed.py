@@ -12,8 +12,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import TracebackType
 
+from phoneward.closing import Closing
 from phoneward.export.train.clips import Pool, open_pool
 from phoneward.export.train.tam.batch import Batch, Sampling, draw
 
@@ -21,7 +21,7 @@ _AHEAD = 3
 _pool: Pool | None = None
 
 
-class Feeder:
+class Feeder(Closing):
     """The process, and its pool of pictures; a context manager that ends it."""
 
     def __init__(self, folders: tuple[Path, ...] = ()) -> None:
@@ -30,15 +30,8 @@ class Feeder:
             1, multiprocessing.get_context("spawn"), initializer=_open, initargs=(folders,)
         )
 
-    def __enter__(self) -> Feeder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the process; what is still waited for is not made."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def ask(self, how: Sampling, key: tuple[int, ...]) -> Future[Batch]:

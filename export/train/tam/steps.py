@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from phoneward.closing import Closing
 from phoneward.export.train.tam.losses import iou
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = ("epoch", "step", "seconds", "loss", "first_iou", "last_iou", "presence")
 
 
-class Steps:
+class Steps(Closing):
     """Appends to a CSV file; what is measured is what the model has not seen before.
 
     `epoch` is the number that an epoch's batches are drawn with: an epoch that was interrupted is
@@ -44,15 +44,8 @@ class Steps:
         """Note that an epoch begins."""
         self._epoch, self._step = epoch, 0
 
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def write(self, loss: Tensor, guesses: list[Guess], truth: Tensor) -> None:
