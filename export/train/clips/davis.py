@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from phoneward.errors import OutputError, OutputExists
 from phoneward.export.train.clips.generate import generate
 from phoneward.export.train.clips.pool import open_pool
 from phoneward.export.train.clips.recipe import Clip, ClipRecipe
+from phoneward.runtime.evaluation.annotation import write_annotation
 from phoneward.staging import staging_folder
 
 HELD_OUT_FRAMES = 24
@@ -64,20 +64,6 @@ def _write(folder: Path, name: str, clip: Clip) -> None:
     images, annotations = folder / "JPEGImages" / name, folder / "Annotations" / name
     for place in (images, annotations):
         place.mkdir(parents=True)
-    palette = _palette()
     for number, (frame, mask) in enumerate(zip(clip.frames, clip.masks, strict=True)):
         Image.fromarray(frame).save(images / f"{number:05d}.jpg", quality=_QUALITY)
-        annotation = Image.fromarray(mask)
-        annotation.putpalette(palette)
-        annotation.save(annotations / f"{number:05d}.png")
-
-
-def _palette() -> bytes:
-    """Return the colours of PASCAL VOC and DAVIS: a number's bits dealt out to red, green, blue."""
-    numbers = np.arange(256)
-    colours = np.zeros((256, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((numbers >> channel) & 1) << (7 - bit)
-        numbers >>= 3
-    return colours.astype(np.uint8).tobytes()
+        write_annotation(annotations / f"{number:05d}.png", mask)
