@@ -38,12 +38,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class PhonewardError(Exception):
     """Base of all errors raised on purpose; `str()` is one line fit for a user."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross from one process to another, whatever a class is made of."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(
+    kind: type[PhonewardError], arguments: tuple[Any, ...], state: dict[str, Any]
+) -> PhonewardError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(state)
+    return error
 
 
 class UnknownName(PhonewardError):
