@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from phoneward.errors import EngineError, NotATrack, OutputError, OutputExists, PhonewardError
+from phoneward.errors import EngineError, OutputError, PhonewardError
 from phoneward.runtime.overlay import OverlayVideo, draw, encoder
+from phoneward.runtime.result_folder import ResultFolder
 from phoneward.runtime.rle import encode
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
 TRACK, OVERLAY, MASKS = "track.json", "overlay.mp4", "masks"
 SCHEMA = "phoneward-track-1"
-_OURS = frozenset({TRACK, OVERLAY, MASKS})
-_DESKTOP = frozenset({".DS_Store", "Thumbs.db"})  # left by whoever looks into a folder
+TRACKS = ResultFolder("track", frozenset({TRACK, OVERLAY, MASKS}), TRACK, SCHEMA)
 _UNFINISHED = "tracking was not ended"
 
 
@@ -74,26 +72,6 @@ def bbox_of(mask: NDArray[np.bool_]) -> list[int]:
         return [0, 0, 0, 0]
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
-
-
-def check_free(folder: Path, *, force: bool = False) -> None:
-    """Check that the results of tracking may be written to `folder`.
-
-    What Finder and Explorer leave in a folder counts as nothing.
-
-    Raises:
-        OutputExists: an earlier tracking is there and `force` is false.
-        NotATrack: what is there is neither empty nor only of an earlier tracking.
-    """
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        raise NotATrack(folder)
-    if present := {path.name for path in folder.iterdir()} - _DESKTOP:
-        if not (present <= _OURS and _is_track(folder)):
-            raise NotATrack(folder)
-        if not force:
-            raise OutputExists(folder)
 
 
 def check_apart(folder: Path, source: Path) -> None:
@@ -178,7 +156,7 @@ class TrackFolder:
         """Take a folder; `about` is what track.json says first.
 
         Raises:
-            OutputExists, NotATrack: as `check_free`.
+            OutputExists, NotResults: as `TRACKS.check_free`.
             MissingExtra, OutputError: no video can be written here.
         """
         self.folder, self.frames = folder, 0
@@ -186,7 +164,7 @@ class TrackFolder:
         self._force = force
         self._video: OverlayVideo | None = None
         self._track: TrackFile | None = None
-        check_free(folder, force=force)
+        TRACKS.check_free(folder, force=force)
         encoder()  # before work is done, and before what is there is removed
 
     def write(
@@ -244,13 +222,10 @@ class TrackFolder:
 
     def _begun(self, height: int, width: int) -> tuple[TrackFile, OverlayVideo]:
         if self._track is None or self._video is None:
-            check_free(self.folder, force=self._force)
-            if self.folder.is_dir():
-                for path in [each for each in self.folder.iterdir() if each.name in _OURS]:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            (self.folder / MASKS).mkdir(parents=True, exist_ok=True)
+            TRACKS.take(self.folder, force=self._force)
             about = {**self._about, "size": [height, width]}
             self._track = TrackFile(self.folder / TRACK, about)
+            (self.folder / MASKS).mkdir()
             self._video = OverlayVideo(self.folder / OVERLAY, height, width)
         return self._track, self._video
 
@@ -274,11 +249,3 @@ class TrackFolder:
 
     def _translated(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.folder}: {error.strerror or error}")
-
-
-def _is_track(folder: Path) -> bool:
-    try:
-        with (folder / TRACK).open(encoding="utf-8") as file:
-            return f'"schema": "{SCHEMA}"' in file.read(200)
-    except (OSError, ValueError):
-        return False

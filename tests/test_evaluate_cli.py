@@ -15,6 +15,7 @@ from phoneward import __version__
 from phoneward.apps.cli.annotated import open_annotated
 from phoneward.apps.cli.evaluation import tell
 from phoneward.bundle import Bundle
+from phoneward.errors import OutputExists
 from phoneward.names import Precision
 from phoneward.runtime.evaluation import PromptKind, evaluate
 from phoneward.runtime.evaluation.annotation import read_annotation
@@ -53,7 +54,7 @@ def test_a_real_tracker(tam_bundle: Bundle, davis: Path, tmp_path: Path) -> None
     assert record.version == __version__
     assert record.subject == Subject(
         bundle=str(tam_bundle.path),
-        model="efficienttam_ti_512x512",
+        model="efficienttam_nano",
         weights="random",
         weights_source=weights.source,
         weights_sha256=weights.sha256,
@@ -160,6 +161,17 @@ def test_an_earlier_evaluation_is_replaced_only_if_asked_for(
     assert (code, err.count("\n")) == (2, 1)
     assert "out is not what `evaluate` writes and is never replaced" in err
     assert (tmp_path / "out" / "diary.txt").read_text() == "mine"
+
+
+def test_an_evaluation_that_did_not_end_can_be_replaced(davis: Path, tmp_path: Path) -> None:
+    cut = EvaluationFolder(tmp_path / "out", masks=True)
+    record_of(davis, 1, cut)  # its masks are written, and then nothing more
+    assert "was not ended" in (tmp_path / "out" / "evaluation.json").read_text()
+    with pytest.raises(OutputExists):
+        EvaluationFolder(tmp_path / "out")
+    again = EvaluationFolder(tmp_path / "out", force=True)
+    again.close(record_of(davis, 1, again))
+    assert not (tmp_path / "out" / "masks").exists()
 
 
 @pytest.mark.parametrize(

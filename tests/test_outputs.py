@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from phoneward.errors import EngineError, MissingExtra, NotATrack, OutputError, OutputExists
+from phoneward.errors import EngineError, MissingExtra, NotResults, OutputError, OutputExists
 from phoneward.runtime.frames import Frame, open_frames
-from phoneward.runtime.outputs import TrackFolder, bbox_of, check_apart, check_free, row_of
+from phoneward.runtime.outputs import TRACKS, TrackFolder, bbox_of, check_apart, row_of
 from phoneward.runtime.overlay import OverlayVideo, color_of, draw, outline
 from phoneward.runtime.rle import decode
 from phoneward.runtime.tracked_frame import TrackedFrame
@@ -174,7 +174,7 @@ def test_what_is_there_is_replaced_by_force_and_only_if_tracking_wrote_it(tmp_pa
     assert [path.name for path in (folder / "masks").iterdir()] == ["1"]
     (folder / "notes.txt").write_text("mine")
     for place in (folder, folder / "notes.txt"):
-        with pytest.raises(NotATrack):
+        with pytest.raises(NotResults):
             TrackFolder(place, {}, force=True)
     assert (folder / "notes.txt").read_text() == "mine"
 
@@ -190,7 +190,7 @@ def test_what_a_file_browser_leaves_is_in_nobodys_way(tmp_path: Path, name: str)
         assert json.loads((folder / "track.json").read_text())["run"] == run
     assert (folder / name).read_text() == "icons"
     with pytest.raises(OutputExists, match="give --force"):
-        check_free(folder)
+        TRACKS.check_free(folder)
 
 
 def test_a_source_in_the_output_folder_is_refused(tmp_path: Path) -> None:

@@ -68,12 +68,12 @@ def check_places(bundle: Path, tracks: Path, *, force: bool) -> None:
     Raises `OutputExists`, or what else is said of a folder that is not ours.
     """
     from phoneward.export.backends import BACKENDS
-    from phoneward.runtime.outputs import check_free
+    from phoneward.runtime.outputs import TRACKS
     from phoneward.staging import check_replaceable
 
     check_replaceable(bundle, force=force)
     for format_name in BACKENDS:
-        check_free(tracks / format_name, force=force)
+        TRACKS.check_free(tracks / format_name, force=force)
 
 
 def track_everywhere(

@@ -84,7 +84,7 @@ def command(
     from phoneward.bundle import Bundle
     from phoneward.quiet import noise_to
     from phoneward.runtime.frames import open_frames
-    from phoneward.runtime.outputs import TrackFolder, check_apart, check_free
+    from phoneward.runtime.outputs import TRACKS, TrackFolder, check_apart
     from phoneward.runtime.tracker import Tracker
 
     if output is None and not json_output:
@@ -97,7 +97,7 @@ def command(
         if output is not None:
             if not frames.live:
                 check_apart(output, Path(video))
-            check_free(output, force=force)
+            TRACKS.check_free(output, force=force)
         progress = stack.enter_context(progress_bar(quiet=json_output or not sys.stderr.isatty()))
         stack.enter_context(noise_to(Path(os.devnull)))
         tracker = stack.enter_context(

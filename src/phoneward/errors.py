@@ -18,7 +18,7 @@
     ├── OutputError                     the place to write to cannot be written
     │   └── OutputExists                ... because something is there already
     │       ├── NotABundle              ... which is no bundle, so that --force leaves it alone
-    │       └── NotATrack               ... which no tracking wrote: likewise
+    │       └── NotResults              ... which the command did not write: likewise
     ├── ConversionError                 a vendor converter refused the model
     ├── EngineError                     an artifact could not be loaded or run
     ├── PlaceError                      a machine could not be profiled on
@@ -163,12 +163,14 @@ class NotABundle(OutputExists):
         self.args = (f"{path} is not a bundle and is never replaced; choose another folder",)
 
 
-class NotATrack(OutputExists):
-    """What lies at the output's place no tracking wrote, so that `--force` leaves it alone."""
+class NotResults(OutputExists):
+    """What lies at the output's place the command did not write: `--force` leaves it alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, command: str) -> None:
         super().__init__(path)
-        self.args = (f"{path} is not what `track` writes and is never replaced; choose another",)
+        self.args = (
+            f"{path} is not what `{command}` writes and is never replaced; choose another",
+        )
 
 
 class ConversionError(PhonewardError):
