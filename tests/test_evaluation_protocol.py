@@ -249,3 +249,15 @@ def test_a_sequence_may_be_read_only_once() -> None:
     once = Sequence("once", iter(list(clip.frames)), clip.annotations, clip.frame_names)
     tracker = Scripted({1: dict.fromkeys(range(4), square(30))})
     assert evaluate(tracker, [once], baselines={"copy": Copy()}).tracker.jf == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(3, "clip: has 3 frames, of 4 named"), (5, "clip: has more frames than the 4 named")],
+)
+def test_names_and_frames_are_as_many(given: int, message: str) -> None:
+    frames = sequence(still(5, {1: square(10)}), 5).frames
+    whole = sequence(still(4, {1: square(10)}), 4)
+    other = Sequence("clip", list(frames)[:given], whole.annotations, whole.frame_names)
+    with pytest.raises(DataError, match=message):
+        evaluate(Scripted({}), [other])

@@ -76,7 +76,7 @@ def evaluate(
 
     Raises:
         DataError: there is no sequence, or one has no object, or no frame to judge one on, or
-            annotations that do not fit its frames.
+            annotations or names that do not fit its frames.
         ImageError, VideoError: a file cannot be read.
         EngineError: as the tracker.
     """
@@ -136,9 +136,15 @@ class _Course:
     def play(self) -> dict[str, SequenceResult]:
         for run in self._runs.values():
             run.tracker.reset()
+        count, expected = 0, len(self._sequence.frame_names)
         for frame in self._sequence.frames:
+            if count == expected:
+                raise DataError(self._sequence.name, f"has more frames than the {count} named")
             self._size = frame.pixels.shape[0], frame.pixels.shape[1]
             self._one(frame)
+            count += 1
+        if count < expected:
+            raise DataError(self._sequence.name, f"has {count} frames, of {expected} named")
         return {name: self._result(run) for name, run in self._runs.items()}
 
     def _one(self, frame: Frame) -> None:
