@@ -94,6 +94,13 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
+def test_the_rate_may_end_above_nothing() -> None:
+    schedule = Schedule(10, rate=2.0, end=0.25)
+    assert schedule.rate_at(0.1) == pytest.approx(2.0)
+    assert schedule.rate_at(0.55) == pytest.approx(2.0 * (0.25 + 0.75 / 2))
+    assert schedule.rate_at(1.0) == pytest.approx(0.5)
+
+
 def test_parameters_learn_at_their_share_of_the_rate(tmp_path: Path) -> None:
     network, before = model(), model()
     fit(

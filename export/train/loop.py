@@ -36,7 +36,7 @@ _WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: AdamW, a rate that rises for a tenth of the steps, then a cosine.
+    """How long and how fast: a rate that rises for a tenth of the steps, then falls by a cosine.
 
     Attributes:
         epochs: passes over the images.
@@ -44,6 +44,7 @@ class Schedule:
         rate: the highest learning rate.
         decay: weight decay.
         clip: the most that the norm of all gradients may be; None: whatever it is.
+        end: what is left of the rate at the end, as a share of it.
     """
 
     epochs: int
@@ -51,12 +52,14 @@ class Schedule:
     rate: float = 2e-3
     decay: float = 1e-2
     clip: float | None = None
+    end: float = 0.0
 
     def rate_at(self, done: float) -> float:
         """Return the learning rate when a share `done` (0 to 1) of the steps is done."""
         if done < _WARM_UP:
             return self.rate * done / _WARM_UP
-        return self.rate * 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+        falling = 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+        return self.rate * (self.end + (1 - self.end) * falling)
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class Phase:
         seed: of all that is left to chance.
         rates: share of the learning rate for parameters whose names begin so; 0 keeps them as they
             are.
+        muon: whether matrices take Muon's steps; what has one axis does not decay then.
     """
 
     name: str
     schedule: Schedule
     seed: int
     rates: Mapping[str, float] = field(default_factory=dict)
+    muon: bool = False
 
 
 def fit(
@@ -97,7 +102,7 @@ def fit(
     import torch
 
     schedule = phase.schedule
-    optimizer = torch.optim.AdamW(_groups(model, phase.rates), weight_decay=schedule.decay)
+    optimizer = optimizer_of(model, phase)
     losses = checkpoint.restore(model, optimizer)
     model.train()
     for number in range(len(losses), schedule.epochs):
@@ -113,15 +118,27 @@ def fit(
     return losses
 
 
-def _groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The parameters by their share of the rate, those that it leaves alone frozen."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        share = next((rate for start, rate in rates.items() if name.startswith(start)), 1.0)
+def optimizer_of(model: nn.Module, phase: Phase) -> optim.AdamW:
+    """AdamW, or Muon, over the parameters by what they need; those without a rate are frozen."""
+    import torch
+
+    from phoneward.export.train.muon import Muon, is_matrix
+
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
+    for path, parameter in model.named_parameters():
+        share = next((rate for start, rate in phase.rates.items() if path.startswith(start)), 1.0)
         parameter.requires_grad_(share > 0)
-        if share > 0:
-            groups.setdefault(share, []).append(parameter)
-    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+        if share == 0:
+            continue
+        settings: dict[str, Any] = {"share": share, "weight_decay": phase.schedule.decay}
+        if phase.muon:
+            owner, _, name = path.rpartition(".")
+            settings["matrices"] = is_matrix(model.get_submodule(owner), name)
+            settings["weight_decay"] *= parameter.ndim > 1
+        group = groups.setdefault(tuple(settings.values()), {"params": [], **settings})
+        group["params"].append(parameter)
+    kind = Muon if phase.muon else torch.optim.AdamW
+    return kind(list(groups.values()), weight_decay=phase.schedule.decay)
 
 
 def _epoch(
