@@ -16,11 +16,12 @@ if importlib.util.find_spec("scipy") is None:
     raise MissingExtra("scipy", "clips")
 
 from phoneward.export.train.clips.davis import held_out, write_davis
-from phoneward.export.train.clips.generate import generate
+from phoneward.export.train.clips.generate import LEAST_SHARE, generate
 from phoneward.export.train.clips.pool import Pool, open_pool
 from phoneward.export.train.clips.recipe import LEVELS, Clip, ClipRecipe
 
 __all__ = [
+    "LEAST_SHARE",
     "LEVELS",
     "Clip",
     "ClipRecipe",

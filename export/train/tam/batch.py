@@ -1,6 +1,6 @@
 """What one step of a training sees: clips, the objects to follow in them, and how they are shown.
 
-Everything is drawn from the number of the step, without torch, so that another process can do it.
+Everything is drawn from the key of the step, without torch, so that another process can do it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phoneward.export.train.clips import ClipRecipe, generate
+from phoneward.export.train.tam.views import followed, view
 from phoneward.runtime.prompt_tensors import BOTTOM_RIGHT, TOP_LEFT, UNUSED
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from phoneward.export.train.clips import Pool
+    from phoneward.export.train.tam.views import Stock
 
 POINTS = 8
 """Places for points in a training; what is corrected later takes those after the first four."""
@@ -37,6 +37,7 @@ class Sampling:
         objects: samples a clip; an object may be more than one of them, shown in other ways.
         masks: share of the samples that are shown by a mask; of the rest a third are boxes.
         stride: at most this many frames of the generated clip are one step of the sample.
+        reuse: at most so many steps of an epoch see a generated clip, each another view of it.
     """
 
     level: str
@@ -46,6 +47,7 @@ class Sampling:
     objects: int = 2
     masks: float = 0.5
     stride: int = 1
+    reuse: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +71,17 @@ class Batch:
     has_mask: NDArray[np.float32]
 
 
-def draw(pool: Pool, how: Sampling, key: tuple[int, ...]) -> Batch:
-    """Make the batch that `key` (seed, phase, step) stands for."""
+def draw(stock: Stock, how: Sampling, key: tuple[int, ...]) -> Batch:
+    """Make the batch that `key` (seed, phase, epoch, step) stands for."""
+    *epoch, step = key
     rng = np.random.default_rng(key)
     frames, masks, owners, prompts = [], [], [], []
     for number in range(how.clips):
-        pixels, ids = _clip(pool, how, rng)
+        # within an epoch the places take new clips in turn, not all at once
+        made = (*epoch, number, (step + number) // how.reuse)
+        pixels, ids = view(stock.clip(how, number, made), how.frames, rng)
         frames.append(pixels)
-        present = [each for each in np.unique(ids[0]) if each]
-        for each in _chosen(present, how.objects, rng):
+        for each in _chosen(followed(ids[0]), how.objects, rng):
             mask = ids == each
             masks.append(mask)
             owners.append(number)
@@ -90,20 +94,6 @@ def draw(pool: Pool, how: Sampling, key: tuple[int, ...]) -> Batch:
         labels=np.stack([labels for _, labels, _ in prompts]),
         has_mask=np.array([[masked] for _, _, masked in prompts], np.float32),
     )
-
-
-def _clip(pool: Pool, how: Sampling, rng: Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A clip, perhaps faster than it was made, or backwards."""
-    stride = int(rng.integers(1, how.stride + 1))
-    length = 1 + (how.frames - 1) * stride
-    recipe = ClipRecipe(size=how.size, frames=length, level=how.level)
-    clip = generate(pool, recipe, int(rng.integers(2**31)))
-    frames, masks = clip.frames[::stride], clip.masks[::stride]
-    if len(np.unique(masks[-1])) > 1 and rng.random() < 0.5:
-        frames, masks = frames[::-1], masks[::-1]
-    if rng.random() < 0.5:
-        frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
-    return frames, masks
 
 
 def _chosen(present: list[int], count: int, rng: Generator) -> list[int]:

@@ -14,11 +14,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from phoneward.closing import Closing
-from phoneward.export.train.clips import Pool, open_pool
+from phoneward.export.train.clips import open_pool
 from phoneward.export.train.tam.batch import Batch, Sampling, draw
+from phoneward.export.train.tam.views import Stock
 
 _AHEAD = 3
-_pool: Pool | None = None
+_stock: Stock | None = None
 
 
 class Feeder(Closing):
@@ -62,10 +63,10 @@ class Feed:
 
 
 def _open(folders: tuple[Path, ...]) -> None:
-    global _pool
+    global _stock
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training itself says when it ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _pool = open_pool("train", folders=list(folders))
+    _stock = Stock(open_pool("train", folders=list(folders)))
 
 
 def _end_with_parent() -> None:
@@ -77,6 +78,6 @@ def _end_with_parent() -> None:
 
 
 def _draw(how: Sampling, key: tuple[int, ...]) -> Batch:
-    if _pool is None:
+    if _stock is None:
         raise RuntimeError("the pool of pictures is opened when the process begins")
-    return draw(_pool, how, key)
+    return draw(_stock, how, key)
