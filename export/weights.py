@@ -50,11 +50,15 @@ def resolve(choice: str, card: ModelCard) -> WeightsFile:
     if choice == RANDOM:
         return WeightsFile(Weights(kind="random", source=f"torch seed {SEED}", seed=SEED), None)
     if choice == PRETRAINED:
-        return _shipped(card) or _from_package(card) or _from_hub(card)
-    path = Path(choice)
+        return _shipped(card) or from_package(card) or _from_hub(card)
+    return from_file(Path(choice))
+
+
+def from_file(path: Path) -> WeightsFile:
+    """Return a weights file; raises `WeightsError` if it is not one or cannot be read."""
     if not path.is_file():
         raise WeightsError(
-            f"weights '{choice}': no such file; give {PRETRAINED}, {RANDOM}, or a .safetensors "
+            f"weights '{path}': no such file; give {PRETRAINED}, {RANDOM}, or a .safetensors "
             "or .pt file"
         )
     record = Weights(kind="file", source=path.name, sha256=_checksum(path))
@@ -121,7 +125,12 @@ def _shipped(card: ModelCard) -> WeightsFile | None:
     return WeightsFile(record, path)
 
 
-def _from_package(card: ModelCard) -> WeightsFile | None:
+def from_package(card: ModelCard) -> WeightsFile | None:
+    """Return the weights in the Python package that the card names, or None if there is none.
+
+    Raises:
+        WeightsError: the package has no weights in it, or they cannot be read.
+    """
     if card.package is None:
         return None
     try:

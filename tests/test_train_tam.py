@@ -29,6 +29,7 @@ from phoneward.export.train.tam.plan import CURRICULUM, Part, shortened
 from phoneward.export.train.tam.run import Training, run
 from phoneward.export.train.tam.start import begin
 from phoneward.export.train.tam.unroll import Guess, Unroll
+from phoneward.export.train.tam.views import Stock
 from phoneward.runtime.prompts import Prompt as Said
 from phoneward.runtime.tracker import Tracker
 
@@ -60,7 +61,7 @@ def test_it_is_as_small_as_its_card_says() -> None:
 
 
 def test_equal_keys_draw_equal_batches(pool: Pool) -> None:
-    one, same, other = (draw(pool, sampling(), key) for key in ((1, 2), (1, 2), (1, 3)))
+    one, same, other = (draw(Stock(pool), sampling(), key) for key in ((1, 2), (1, 2), (1, 3)))
     for name in ("frames", "masks", "clips", "points", "labels", "has_mask"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
     assert not np.array_equal(one.frames, other.frames)
@@ -150,13 +151,13 @@ def test_the_trunk_keeps_its_statistics_in_training() -> None:
 def test_memory_is_searched_for_what_looks_alike(model: EfficientTAM) -> None:
     """From the start, a place finds itself in a frame that is the same but for a shift."""
     side = SIDE // 16
-    features = torch.randn(1, side * side, NANO.widths.channels)
+    features = torch.randn(1, side * side, NANO.widths.features)
     shifted = features.roll(1, 1)
     memory = Memorize(model)(
         features, torch.full((1, 1, 4 * side, 4 * side), -10.0), torch.ones(1, 1)
     )
     layer = model.memory_attention.layers[0].cross_attn_image
-    q = layer.q_proj(shifted)
+    q = layer.q_proj(shifted[..., : NANO.widths.channels])
     k = layer.k_proj(memory.transpose(1, 2))
     found = torch.bmm(q, k.transpose(1, 2)).argmax(2)[0]
     expected = torch.arange(side * side).roll(1)
@@ -170,7 +171,7 @@ def test_a_training_computes_what_a_tracker_does(
     """The masks of all frames are the same, but that a tracker keeps memories in bfloat16."""
     monkeypatch.setattr("phoneward.runtime.tracker.narrow", lambda values: values)
     monkeypatch.setattr("phoneward.runtime.memory_bank.widen", lambda values: values)
-    batch = draw(pool, sampling(clips=1, objects=1, masks=masks, frames=4), (7,))
+    batch = draw(Stock(pool), sampling(clips=1, objects=1, masks=masks, frames=4), (7,))
     frames = torch.from_numpy(batch.frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     truth = torch.from_numpy(batch.masks).float()
     guesses = Unroll(model, None)(batch, frames, truth, correct=False)

@@ -17,7 +17,7 @@ from phoneward.export.models.efficienttam.layers import (
     to_tokens,
 )
 from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
-from phoneward.export.models.efficienttam.variants import STRIDE, Variant
+from phoneward.export.models.efficienttam.variants import STRIDE, Variant, Widths
 
 _DEPTH = 12
 WINDOW = 14
@@ -140,6 +140,29 @@ class Neck(nn.Module):
         return cast(Tensor, self.convs[0](x))
 
 
+class FineLevels(nn.Module):
+    """The trunk's levels of stride 4 and 8, as the mask decoder of SAM 2 takes them.
+
+    Pointwise, so that folded maps stay folded: the places of a block are more rows to it.
+    """
+
+    def __init__(self, trunk_widths: tuple[int, int], widths: Widths) -> None:
+        super().__init__()
+        self.conv_s0 = nn.Conv2d(trunk_widths[0], widths.quarter, 1)
+        self.conv_s1 = nn.Conv2d(trunk_widths[1], widths.eighth, 1)
+
+    def forward(self, quarter: Tensor, eighth: Tensor) -> Tensor:
+        """Map folded levels (N, 16 * ., g, g) and (N, 4 * ., g, g) to one map (N, F - C, g, g)."""
+        levels = ((self.conv_s0, quarter), (self.conv_s1, eighth))
+        return torch.cat([_pointwise(*each) for each in levels], dim=1)
+
+
+def _pointwise(convolution: nn.Conv2d, folded: Tensor) -> Tensor:
+    rows = folded.shape[2]
+    mapped = convolution(folded.unflatten(1, (convolution.in_channels, -1)).flatten(2, 3))
+    return cast(Tensor, mapped.unflatten(2, (-1, rows)).flatten(1, 2))
+
+
 class ImageEncoder(nn.Module):
     """Image to features; `positions` is `trunk.positions(grid)`, a constant of the graph."""
 
@@ -151,7 +174,18 @@ class ImageEncoder(nn.Module):
         else:
             self.trunk = Trunk(variant.embedding, variant.heads)
         self.neck = Neck(self.trunk.width, variant.widths.channels)
+        self.fine = None
+        if variant.widths.fine:
+            self.fine = FineLevels(Lite0Trunk.fine_widths, variant.widths)
 
     def forward(self, image: Tensor, positions: Tensor) -> Tensor:
-        """Map a normalised image to features (1, T, C)."""
-        return to_tokens(self.neck(self.trunk(image, positions)))
+        """Map normalised images to features (N, T, F)."""
+        return self.features(self.trunk(image, positions))
+
+    def features(self, maps: Tensor) -> Tensor:
+        """Map what the trunk gives to features (N, T, F)."""
+        coarse = self.neck(maps)
+        if self.fine is None:
+            return to_tokens(coarse)
+        quarter, eighth, _ = cast(Lite0Trunk, self.trunk).levels(maps)
+        return to_tokens(torch.cat((coarse, self.fine(quarter, eighth)), dim=1))

@@ -28,6 +28,7 @@ class Lite0Trunk(nn.Module):
     Batch norms keep ImageNet's statistics even in training: those of a few clips are worth less.
     """
 
+    fine_widths = _WIDTHS[1], _WIDTHS[2]
     width = sum(_WIDTHS[stage] * fold**2 for stage, fold in _FOLDS.items())
 
     def __init__(self) -> None:
@@ -50,6 +51,12 @@ class Lite0Trunk(nn.Module):
             if stage in _FOLDS:
                 folded.append(F.pixel_unshuffle(x, _FOLDS[stage]))
         return torch.cat(folded, dim=1)
+
+    def levels(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take the maps apart: strides 4 (24 * 16 channels) and 8 (40 * 4), folded, and 16."""
+        widths = [_WIDTHS[stage] * fold**2 for stage, fold in _FOLDS.items()]
+        quarter, eighth, coarse = maps.split(widths, dim=1)
+        return quarter, eighth, coarse
 
     def train(self, mode: bool = True) -> Lite0Trunk:
         """Stay as in inference, whatever is asked for."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phoneward.export.models.efficienttam.layers import (
@@ -131,16 +132,17 @@ class MaskDecoder(nn.Module):
         self.iou_token = nn.Embedding(1, channels)
         self.mask_tokens = nn.Embedding(MASKS, channels)
         self.obj_score_token = nn.Embedding(1, channels)
+        self.quarter = widths.quarter
         self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels // 4, 2, stride=2),
-            LayerNorm2d(channels // 4),
+            nn.ConvTranspose2d(channels, widths.eighth, 2, stride=2),
+            LayerNorm2d(widths.eighth),
             nn.GELU(),
-            nn.ConvTranspose2d(channels // 4, channels // 8, 2, stride=2),
+            nn.ConvTranspose2d(widths.eighth, widths.quarter, 2, stride=2),
             nn.GELU(),
         )
         inner = (channels, channels, channels)
         self.output_hypernetworks_mlps = nn.ModuleList(
-            MLP((*inner, channels // 8), nn.ReLU()) for _ in range(MASKS)
+            MLP((*inner, widths.quarter), nn.ReLU()) for _ in range(MASKS)
         )
         self.iou_prediction_head = MLP((*inner, MASKS), nn.ReLU())
         self.pred_obj_score_head = MLP((*inner, 1), nn.ReLU())
@@ -150,10 +152,13 @@ class MaskDecoder(nn.Module):
         tokens = (self.obj_score_token, self.iou_token, self.mask_tokens)
         return torch.cat([token.weight for token in tokens]).unsqueeze(0)
 
-    def forward(self, image: Tensor, codes: Codes, grid: int) -> Candidates:
-        """Map the image's tokens with the mask prompt's map added, (B, T, C)."""
+    def forward(self, image: Tensor, codes: Codes, fine: Tensor | None, grid: int) -> Candidates:
+        """Map the image's tokens with the mask prompt's map added, (B, T, C).
+
+        `fine` (B, T, F - C) has the finer levels folded, where the features have them.
+        """
         tokens, image = self.transformer(image, codes)
-        upscaled = self.output_upscaling(to_map(image, grid))
+        upscaled = self._upscaled(image, fine, grid)
         answers = tokens[:, 2:OWN_TOKENS]
         kernels = [mlp(answers[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
         return Candidates(
@@ -163,3 +168,13 @@ class MaskDecoder(nn.Module):
             tokens=answers,
             score=self.pred_obj_score_head(tokens[:, 0]),
         )
+
+    def _upscaled(self, tokens: Tensor, fine: Tensor | None, grid: int) -> Tensor:
+        """Map (B, T, C), and the finer levels, to (B, C / 8, 4g, 4g)."""
+        image = to_map(tokens, grid)
+        if fine is None:
+            return cast(Tensor, self.output_upscaling(image))
+        larger, norm, active, largest, last = self.output_upscaling
+        levels, folded = to_map(fine, grid), 16 * self.quarter
+        image = active(norm(larger(image) + F.pixel_shuffle(levels[:, folded:], 2)))
+        return cast(Tensor, last(largest(image) + F.pixel_shuffle(levels[:, :folded], 4)))

@@ -1,15 +1,16 @@
 """Names and shapes of the four stages; no torch.
 
-With S the image's side, g = S / 16, T = g * g tokens, C channels (256 in the official variants) and
-M of a memory (64):
+With S the side of the image, g = S / 16, T = g * g tokens, C channels (256 in the official
+variants), F of the features (C, and more where the decoder sees finer levels) and M of a memory
+(64):
 
     stage      reads                                                    writes
-    encode     image (1, 3, S, S)                                       features (1, T, C)
+    encode     image (1, 3, S, S)                                       features (1, T, F)
     prompt     features, points (1, P, 2), labels (1, P),               masks (1, 1, 4g, 4g),
                mask (1, 1, S, S), previous (1, 1, 4g, 4g),              iou (1, 1), score (1, 1),
                initial, has_mask, has_previous (1, 1)                   pointer (1, C)
     propagate  features, memory (1, M, slots * T),                      as prompt, and
-               memory_age (1, slots), pointers (1, 16, C),              conditioned (1, T, C)
+               memory_age (1, slots), pointers (1, 16, C),              conditioned (1, T, F)
                pointer_valid (1, 16)
     memorize   features, masks (1, 1, 4g, 4g), prompted (1, 1)          memory (1, M, T)
 
@@ -41,7 +42,7 @@ def stages(variant: Variant) -> tuple[Stage, ...]:
     side, tokens = variant.image, variant.tokens
     channels, remembered = variant.widths.channels, variant.widths.memory
     image = TensorSpec(name="image", shape=(1, 3, side, side), layout="NCHW")
-    features = TensorSpec(name="features", shape=(1, tokens, channels), layout="NLC")
+    features = TensorSpec(name="features", shape=(1, tokens, variant.widths.features), layout="NLC")
     masks = _plain("masks", 1, 1, side // 4, side // 4)
     memory = _plain("memory", 1, remembered, tokens)
     answers = (masks, _flag("iou"), _flag("score"), _plain("pointer", 1, channels))

@@ -18,6 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from phoneward.errors import TensorMismatch
 from phoneward.export.models.efficienttam.layers import (
     EMPTY,
     resize_matrix,
@@ -26,6 +27,7 @@ from phoneward.export.models.efficienttam.layers import (
 from phoneward.export.models.efficienttam.mask_decoder import OWN_TOKENS, Candidates, Codes
 from phoneward.export.models.efficienttam.memory_attention import MemoryReader
 from phoneward.export.models.efficienttam.model import EfficientTAM
+from phoneward.export.models.efficienttam.variants import Widths
 
 ABSENT = -1024.0
 """Logit of every pixel of an object that is not in sight."""
@@ -37,7 +39,7 @@ _UNUSED = -2.0
 
 
 class Encode(nn.Module):
-    """A normalised image (N, 3, S, S) to features (N, T, C)."""
+    """A normalised image (N, 3, S, S) to features (N, T, F)."""
 
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class Heads(nn.Module):
     def finish(self, logits: Tensor, token: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
         """Let an object that is out of sight have no mask and no pointer of its own."""
         seen = (score > 0).to(score.dtype)
-        masks = logits * _map(seen) + _map(1 - seen) * ABSENT
+        masks = logits * as_map(seen) + as_map(1 - seen) * ABSENT
         return masks, self.seen_pointer(self.pointer(token), seen)
 
     def seen_pointer(self, pointer: Tensor, seen: Tensor) -> Tensor:
@@ -102,6 +104,7 @@ class Prompt(nn.Module):
         super().__init__()
         variant = model.variant
         self.grid, self.image = variant.grid, variant.image
+        self.widths = variant.widths
         self.encoder, self.decoder = model.sam_prompt_encoder, model.sam_mask_decoder
         self.mask_downsample = model.mask_downsample
         self.heads = Heads(model)
@@ -136,9 +139,9 @@ class Prompt(nn.Module):
         stable = _stability(sole)
         use_best = torch.maximum(ambiguous, 1 - stable)
         return (
-            _choose(_map(use_best), best, sole),
-            _choose(use_best, best_iou, found.ious[:, :1]),
-            _choose(ambiguous, best_token, found.tokens[:, 0]),
+            blend(as_map(use_best), best, sole),
+            blend(use_best, best_iou, found.ious[:, :1]),
+            blend(ambiguous, best_token, found.tokens[:, 0]),
         )
 
     def candidates(
@@ -160,41 +163,56 @@ class Prompt(nn.Module):
         tokens = torch.cat((self.decoder.own_tokens().expand(prompts, -1, -1), tokens), dim=1)
         unused = (labels == _UNUSED).to(tokens.dtype) * EMPTY
         bias = torch.cat((torch.zeros(prompts, OWN_TOKENS, dtype=unused.dtype), unused), dim=1)
-        known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * _map(has_previous)
-        shown = self.mask_downsample(mask) * _map(has_mask)
-        dense = _choose(
-            _map(torch.maximum(has_mask, has_previous)),
+        known = previous.clamp(-_MOST_LOGIT, _MOST_LOGIT) * as_map(has_previous)
+        shown = self.mask_downsample(mask) * as_map(has_mask)
+        dense = blend(
+            as_map(torch.maximum(has_mask, has_previous)),
             self.encoder.embed_mask(known + shown),
             cast(Tensor, self.no_mask),
         )
         first = (initial * (1 - has_mask)).unsqueeze(-1)
-        image = features + first * cast(Tensor, self.no_memory) + to_tokens(dense)
+        coarse, fine = split_levels(features, self.widths)
+        image = coarse + first * cast(Tensor, self.no_memory) + to_tokens(dense)
         codes = Codes(tokens, cast(Tensor, self.places), bias.unsqueeze(1))
         real = (labels >= 0).to(tokens.dtype).sum(1, keepdim=True)
-        return self.decoder(image, codes, self.grid), torch.clamp(2 - real, 0, 1)
+        return self.decoder(image, codes, fine, self.grid), torch.clamp(2 - real, 0, 1)
+
+    def logits_of(self, mask: Tensor) -> Tensor:
+        """Logits (N, 1, 4g, 4g) that stand for a mask (N, 1, S, S) of 0 and 1."""
+        quarter = cast(Tensor, self.quarter)
+        return quarter @ (_GAIN * mask + _OFFSET) @ quarter.transpose(0, 1)
 
     def _given(
         self, mask: Tensor, has_mask: Tensor, found: tuple[Tensor, Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Put a mask prompt in the place of what was found."""
         masks, iou, score, pointer = found
-        quarter = cast(Tensor, self.quarter)
-        small = quarter @ (_GAIN * mask + _OFFSET) @ quarter.transpose(0, 1)
+        small = self.logits_of(mask)
         seen = (mask.amax((2, 3)) > 0).to(mask.dtype)
         return (
-            _choose(_map(has_mask), small, masks),
-            _choose(has_mask, torch.ones_like(iou), iou),
-            _choose(has_mask, _GAIN * seen + _OFFSET, score),
-            _choose(has_mask, self.heads.seen_pointer(pointer, seen), pointer),
+            blend(as_map(has_mask), small, masks),
+            blend(has_mask, torch.ones_like(iou), iou),
+            blend(has_mask, _GAIN * seen + _OFFSET, score),
+            blend(has_mask, self.heads.seen_pointer(pointer, seen), pointer),
         )
 
 
-def _map(switch: Tensor) -> Tensor:
+def split_levels(features: Tensor, widths: Widths) -> tuple[Tensor, Tensor | None]:
+    """What features (N, T, F) have of stride 16 (N, T, C), and of finer levels if any."""
+    if features.shape[2] != widths.features:
+        raise TensorMismatch(f"features of {features.shape[2]} channels, not {widths.features}")
+    if not widths.fine:
+        return features, None
+    return features[..., : widths.channels], features[..., widths.channels :]
+
+
+def as_map(switch: Tensor) -> Tensor:
     """(N, 1) as (N, 1, 1, 1)."""
     return switch.unsqueeze(-1).unsqueeze(-1)
 
 
-def _choose(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
+def blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Return `one` where `share` is 1, `other` where it is 0."""
     return share * one + (1 - share) * other
 
 
@@ -215,7 +233,7 @@ class Propagate(nn.Module):
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
         variant, encoder = model.variant, model.sam_prompt_encoder
-        self.grid = variant.grid
+        self.grid, self.widths = variant.grid, variant.widths
         self.reader = MemoryReader(variant, model.memory_attention, model.maskmem_tpos_enc)
         self.decoder = model.sam_mask_decoder
         self.heads = Heads(model)
@@ -229,18 +247,25 @@ class Propagate(nn.Module):
         self, features: Tensor, memory: Tensor, memory_age: Tensor, *pointers: Tensor
     ) -> tuple[Tensor, ...]:
         """Return masks, IoU, score, pointer and conditioned features."""
-        conditioned = self.reader(features, memory, memory_age, *pointers)
+        conditioned = self.read(features, memory, memory_age, *pointers)
         found = self.candidates(conditioned)
         logits, iou, token = self.heads.best(found)
         masks, pointer = self.heads.finish(logits, token, found.score)
         return masks, iou, found.score, pointer, conditioned
 
+    def read(self, features: Tensor, *bank: Tensor) -> Tensor:
+        """Condition features (N, T, F) on the memory bank; the finer levels stay as they are."""
+        coarse, fine = split_levels(features, self.widths)
+        conditioned = cast(Tensor, self.reader(coarse, *bank))
+        return conditioned if fine is None else torch.cat((conditioned, fine), dim=2)
+
     def candidates(self, conditioned: Tensor) -> Candidates:
-        """Decode conditioned features (N, T, C) without a prompt."""
-        image = conditioned + cast(Tensor, self.no_mask)
+        """Decode conditioned features (N, T, F) without a prompt."""
+        coarse, fine = split_levels(conditioned, self.widths)
+        image = coarse + cast(Tensor, self.no_mask)
         tokens = cast(Tensor, self.tokens).expand(image.shape[0], -1, -1)
         codes = Codes(tokens, cast(Tensor, self.places))
-        return cast(Candidates, self.decoder(image, codes, self.grid))
+        return cast(Candidates, self.decoder(image, codes, fine, self.grid))
 
 
 class Memorize(nn.Module):
@@ -248,7 +273,7 @@ class Memorize(nn.Module):
 
     def __init__(self, model: EfficientTAM) -> None:
         super().__init__()
-        self.encoder = model.memory_encoder
+        self.encoder, self.widths = model.memory_encoder, model.variant.widths
         side = model.variant.grid * _MASK_STRIDE
         larger = resize_matrix(model.variant.image, side, antialias=False)
         # halved and doubled, which is exact: the TFLite converter would make one constant of equal
@@ -260,5 +285,6 @@ class Memorize(nn.Module):
         """Remember a frame; the mask of a prompted one counts as certain."""
         logits = self.larger @ (masks.flatten(0, 1) @ cast(Tensor, self.wider))
         certain = (logits > 0).to(logits.dtype)
-        mask = _GAIN * _choose(prompted.unsqueeze(-1), certain, logits.sigmoid()) + _OFFSET
-        return cast(Tensor, self.encoder(features, mask.unsqueeze(1)))
+        mask = _GAIN * blend(prompted.unsqueeze(-1), certain, logits.sigmoid()) + _OFFSET
+        coarse, _ = split_levels(features, self.widths)
+        return cast(Tensor, self.encoder(coarse, mask.unsqueeze(1)))

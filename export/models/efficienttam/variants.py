@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from phoneward.errors import InvalidSpec
+
 Pooling = Literal["logits", "keys"]
 Trunk = Literal["vit", "lite0"]
 
@@ -29,12 +31,30 @@ class Widths:
         memory: channels of a memory.
         feed_forward: inner width of the transformers' MLPs.
         layers: of memory attention.
+        fine: whether the mask decoder also sees the image at strides 4 and 8, as SAM 2's does.
     """
 
     channels: int = CHANNELS
     memory: int = MEMORY_CHANNELS
     feed_forward: int = 2048
     layers: int = 4
+    fine: bool = False
+
+    @property
+    def quarter(self) -> int:
+        """Channels of the decoder's maps at stride 4."""
+        return self.channels // 8
+
+    @property
+    def eighth(self) -> int:
+        """Channels of the decoder's maps at stride 8."""
+        return self.channels // 4
+
+    @property
+    def features(self) -> int:
+        """Channels of a token: those of stride 16, then strides 4 and 8 folded into places."""
+        folded = 16 * self.quarter + 4 * self.eighth
+        return self.channels + self.fine * folded
 
 
 OFFICIAL = Widths()
@@ -63,6 +83,11 @@ class Variant:
     trunk: Trunk = "vit"
     widths: Widths = OFFICIAL
 
+    def __post_init__(self) -> None:
+        """Raise `InvalidSpec` where the decoder is to see levels that the trunk has not."""
+        if self.widths.fine and self.trunk == "vit":
+            raise InvalidSpec(f"{self.name}: a plain vision transformer has no finer levels")
+
     @property
     def grid(self) -> int:
         """Tokens along a side of the image."""
@@ -81,7 +106,7 @@ NANO = Variant(
     image=256,
     pooling="logits",
     trunk="lite0",
-    widths=Widths(channels=128, memory=64, feed_forward=320, layers=2),
+    widths=Widths(channels=128, memory=64, feed_forward=320, layers=2, fine=True),
 )
 """Trained by Phoneward, and part of it."""
 
@@ -104,4 +129,4 @@ PARAMETERS = {
     f"efficienttam_{size}{kind}": parameters
     for size, (_, _, parameters) in _SIZES.items()
     for kind in _KINDS
-} | {NANO.name: 2_477_714}
+} | {NANO.name: 2_479_426}

@@ -51,7 +51,7 @@ def draw(training: Training) -> Path:
         )
         start += len(steps)
     losses.set_ylabel("loss")
-    ious.set_ylabel("IoU, clips not seen before")
+    ious.set_ylabel("IoU, before the step")
     ious.set_xlabel("step")
     ious.set_ylim(0, 1)
     ious.legend(title="frame", loc="lower right")

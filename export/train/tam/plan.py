@@ -41,40 +41,42 @@ class Part:
         return {TRUNK: self.trunk}
 
 
-def _schedule(steps: int, rate: float) -> Schedule:
-    return Schedule(epochs=steps // EPOCH, batch=1, rate=rate, decay=0.02, clip=1.0)
+def _schedule(steps: int, rate: float, end: float) -> Schedule:
+    """From one rate to another, which is the highest of the next part."""
+    epochs = steps // EPOCH
+    return Schedule(epochs=epochs, batch=1, rate=rate, decay=0.02, clip=1.0, end=end / rate)
 
 
 CURRICULUM = (
     Part(
         "image",
-        Sampling("image", 128, 1, clips=16, objects=2, masks=0.35),
-        _schedule(400, 1.5e-3),
+        Sampling("image", 128, 1, clips=16, objects=2, masks=0.25, reuse=4),
+        _schedule(1600, 4e-3, 2e-3),
         correct=0.2,
         focal=3.0,
     ),
     Part(
         "slow",
-        Sampling("slow", 128, 3, clips=8, objects=3),
-        _schedule(500, 1e-3),
+        Sampling("slow", 128, 3, clips=8, objects=3, masks=0.4, stride=2, reuse=4),
+        _schedule(800, 2e-3, 1.5e-3),
         correct=0.2,
         focal=5.0,
     ),
     Part(
         "full",
-        Sampling("full", 192, 4, clips=6, objects=3, masks=0.6, stride=2),
-        _schedule(600, 8e-4),
+        Sampling("full", 128, 5, clips=8, objects=3, stride=3, reuse=4),
+        _schedule(1000, 1.5e-3, 1e-3),
     ),
     Part(
         "large",
-        Sampling("full", 256, 5, clips=4, objects=3, masks=0.6, stride=4),
-        _schedule(400, 5e-4),
+        Sampling("full", 256, 5, clips=4, objects=3, masks=0.6, stride=4, reuse=4),
+        _schedule(500, 1e-3, 6e-4),
     ),
     # as many frames as the memory bank holds, and one
     Part(
         "long",
-        Sampling("full", 256, 8, clips=2, objects=3, masks=0.6, stride=3),
-        _schedule(300, 3e-4),
+        Sampling("full", 256, 8, clips=3, objects=3, masks=0.6, stride=3, reuse=4),
+        _schedule(500, 6e-4, 2e-5),
     ),
 )
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phoneward.bundle import Weights
 from phoneward.errors import InvalidSpec
 from phoneward.export.models.efficienttam.family import NORMS
 from phoneward.export.models.efficienttam.model import EfficientTAM
-from phoneward.export.models.efficienttam.variants import NANO
+from phoneward.export.models.efficienttam.variants import NANO, Variant
 from phoneward.export.train.checkpoint import Checkpoint
 from phoneward.export.train.clips import open_pool
 from phoneward.export.train.folder import claimed, write_whole
@@ -26,15 +25,13 @@ from phoneward.export.train.tam.start import begin
 from phoneward.export.train.tam.steps import Steps
 from phoneward.export.train.tam.unroll import Unroll, normalised
 from phoneward.export.train.weights_file import serialized
-from phoneward.export.weights import WeightsFile, load, load_strictly
+from phoneward.export.weights import WeightsFile, from_file, load, load_strictly
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from phoneward.export.train.tam.batch import Batch
     from phoneward.export.train.tam.plan import Part
-
-WEIGHTS = f"{NANO.name}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Training:
         images: folders of the user's own pictures, beside those that are found.
         weights: a file to begin with, instead of ImageNet's trunk and chance.
         device: where PyTorch computes, such as `cpu` or `cuda`.
+        variant: what is trained.
     """
 
     curriculum: tuple[Part, ...]
@@ -56,16 +54,23 @@ class Training:
     images: tuple[Path, ...] = ()
     weights: Path | None = None
     device: str = "cpu"
+    variant: Variant = NANO
 
     @property
     def identity(self) -> dict[str, object]:
-        """What decides the outcome."""
+        """What decides the outcome; raises as `given`."""
+        given = self.given()
         return {
             "curriculum": [asdict(part) for part in self.curriculum],
             "seed": self.seed,
+            "variant": asdict(self.variant),
             "images": [str(each) for each in self.images],
-            "weights": str(self.weights) if self.weights else None,
+            "weights": given.record.sha256 if given else None,
         }
+
+    def given(self) -> WeightsFile | None:
+        """Return the weights to begin with; raises `WeightsError` if they cannot be read."""
+        return from_file(self.weights) if self.weights else None
 
 
 def run(training: Training, report: Report) -> Path:
@@ -75,11 +80,11 @@ def run(training: Training, report: Report) -> Path:
         InvalidSpec: the folder holds another training, or what is in it is damaged; or there is no
             such device.
         DataError, ImageError: one of the user's pictures cannot be used.
-        WeightsError: the weights to begin with do not fit.
+        WeightsError: the weights to begin with cannot be read, or do not fit.
         MissingExtra: the trunk's ImageNet weights, or the clips' pictures are not installed.
         OSError: the folder cannot be written.
     """
-    file = training.folder / WEIGHTS
+    file = training.folder / f"{training.variant.name}.safetensors"
     _check_device(training.device)
     # what is wrong with the pictures is told before the folder is taken
     open_pool("train", folders=list(training.images))
@@ -92,7 +97,7 @@ def run(training: Training, report: Report) -> Path:
             key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
             for key, value in model.state_dict().items()
         }
-        write_whole(file, serialized(state, {"variant": NANO.name}))
+        write_whole(file, serialized(state, {"variant": training.variant.name}))
     return file
 
 
@@ -115,17 +120,17 @@ class _Course:
 
 
 def _begun(training: Training) -> EfficientTAM:
-    if training.weights is None:
-        return begin(NANO, training.seed)
-    model = EfficientTAM(NANO)
-    record = Weights(kind="file", source=training.weights.name)
-    load_strictly(model, load(WeightsFile(record, training.weights)) or {}, NANO.name)
+    given = training.given()
+    if given is None:
+        return begin(training.variant, training.seed)
+    model = EfficientTAM(training.variant)
+    load_strictly(model, load(given) or {}, training.variant.name)
     return model
 
 
 def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
     training, number = course.training, course.number
-    remembered = max(1, min(NANO.slots, part.sampling.frames - 1))
+    remembered = max(1, min(training.variant.slots, part.sampling.frames - 1))
     model = _sized(model, part.sampling.size, remembered)
     name = f"{number}-{part.name}"
     checkpoint = Checkpoint(training.folder / f"{name}.pt", f"{part} seed {training.seed}")
@@ -136,7 +141,8 @@ def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
         return Feed(course.feeder, part.sampling, (training.seed, number, drawn), EPOCH)
 
     with Steps(training.folder / f"{name}.csv") as steps:
-        phase = Phase(part.name, part.schedule, training.seed * 100 + number, part.rates)
+        seed = training.seed * 100 + number
+        phase = Phase(part.name, part.schedule, seed, part.rates, muon=True)
         fit(model, epoch, step_of(model, part, steps), phase, checkpoint, course.report)
     return model
 
@@ -144,7 +150,7 @@ def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
 def step_of(model: EfficientTAM, part: Part, steps: Steps) -> Callable[[Batch], Tensor]:
     """The loss of one batch; its figures go to `steps`."""
     trunk = FrozenTrunk(model.image_encoder.trunk) if part.trunk == 0 else None
-    mean, std = NORMS[NANO.trunk]
+    mean, std = NORMS[model.variant.trunk]
 
     def loss(batch: Batch) -> Tensor:
         device = model.no_mem_embed.device
@@ -161,6 +167,6 @@ def step_of(model: EfficientTAM, part: Part, steps: Steps) -> Callable[[Batch], 
 
 def _sized(model: EfficientTAM, side: int, slots: int) -> EfficientTAM:
     """The same weights for another size of image and memory bank: no weight depends on them."""
-    other = EfficientTAM(replace(NANO, image=side, slots=slots))
+    other = EfficientTAM(replace(model.variant, image=side, slots=slots))
     other.load_state_dict(model.state_dict())
     return other

