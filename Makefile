@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile --durations=30
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint bench bench-predict bench-cbnet matrix clean
+.PHONY: help env demo test test-all lint bench bench-predict bench-cbnet bench-nano matrix clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ bench-predict: $(STAMP)  ## fit the latency model, and hold it against rows it h
 
 bench-cbnet: $(STAMP)  ## train CBNet and its rivals three times over, and measure them (2 hours)
 	$(BIN)/python -m phoneward.apps.bench.cbnet
+
+bench-nano: $(STAMP)  ## evaluate efficienttam-nano, and time it on every engine (30 minutes)
+	$(BIN)/python -m phoneward.apps.bench.nano
+	$(BIN)/python -m phoneward.apps.bench.nano_trunks
 
 matrix: $(STAMP)  ## export every hybrid to every format and tabulate the outcome
 	$(BIN)/python -m phoneward.apps.bench.matrix
