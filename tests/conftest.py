@@ -238,7 +238,7 @@ def _export_tracker(folder: Path) -> None:
     from phoneward.export.request import make_request
 
     knobs = Knobs(memory_slots=2)
-    request = make_request("efficienttam_ti_512x512", "random", (), ["onnx"], (), knobs)
+    request = make_request("efficienttam_nano", "random", (), ["onnx"], (), knobs)
     threads = torch.get_num_threads()
     # small operations: on a busy machine several threads wait for each other ten times as long
     torch.set_num_threads(1)

@@ -31,7 +31,7 @@ def test_an_export_carries_the_kernels_of_its_rewritten_stages(tam_bundle: Bundl
 
 @pytest.mark.matrix
 def test_they_are_those_of_the_model_by_name(tam_bundle: Bundle) -> None:
-    card, family = find("efficienttam_ti_512x512")
+    card, family = find("efficienttam_nano")
     card = family.configure(card, Knobs(memory_slots=2))
     from phoneward.export.recipe import Recipe
 

@@ -312,7 +312,7 @@ def test_a_lost_clip_fails_the_export_and_leaves_no_bundle(
     strict = {Precision.FP32: ClipThresholds(min_iou=1.0, relative_error=1e-12)}
     monkeypatch.setattr(clips, "CLIP_THRESHOLDS", strict)
     knobs = Knobs(memory_slots=2)
-    request = make_request("efficienttam_ti_512x512", "random", (), ["onnx"], (), knobs)
+    request = make_request("efficienttam_nano", "random", (), ["onnx"], (), knobs)
     with pytest.raises(GateFailed, match="failed: clip onnx-fp32; no bundle") as caught:
         export_bundle(request, tmp_path / "out")
     (clip,) = caught.value.clips
@@ -325,7 +325,7 @@ def test_the_same_export_takes_the_verdict_from_the_cache(
     tam_bundle: Bundle, tmp_path: Path
 ) -> None:
     knobs = Knobs(memory_slots=2)
-    request = make_request("efficienttam_ti_512x512", "random", (), ["onnx"], (), knobs)
+    request = make_request("efficienttam_nano", "random", (), ["onnx"], (), knobs)
     again = export_bundle(request, tmp_path / "out").manifest
     before = tam_bundle.manifest
     assert again.clips == (before.clips[0].model_copy(update={"cached": True}),)

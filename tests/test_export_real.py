@@ -25,8 +25,8 @@ ONE_A_FAMILY = (
 )
 # whose conversion takes longest: the rest of these two formats is in the matrix
 ALWAYS = {
-    "executorch": ("efficientformerv2_s0", "mobilevitv2_050", "efficientnet_lite0"),
-    "tflite": ("efficientformer_l1", "mobilevit_xxs", "efficientnet_lite0"),
+    "executorch": ("efficientformerv2_s0", "efficientnet_lite0"),
+    "tflite": ("mobilevit_xxs", "efficientnet_lite0"),
 }
 ONE_EACH = [
     pytest.param(

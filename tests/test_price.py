@@ -13,7 +13,7 @@ from phoneward.export.price import Side, price_of
 from phoneward.runtime.parity import Reference
 
 LOGITS = np.linspace(-1, 1, 3 * 16, dtype=np.float32).reshape(3, 4, 4)
-CONSTANTS = {"memory_slots": 7, "pooling": "none", "pointer_slots": 16}
+CONSTANTS = {"memory_slots": 7, "pooling": "logits", "pointer_slots": 16}
 
 
 def side(logits: np.ndarray, **constants: int | str) -> Side:  # type: ignore[type-arg]
@@ -60,12 +60,12 @@ def test_an_export_with_knobs_says_what_they_cost_and_gain(tam_bundle: Bundle) -
 
 def test_the_host_is_told_what_the_bank_is(tam_bundle: Bundle) -> None:
     assert tam_bundle.manifest.constants == {
-        "image_size": 512,
+        "image_size": 256,
         "memory_slots": 2,
         "pointer_slots": 16,
         "point_slots": 16,
         "memory_channels": 64,
-        "pooling": "none",
+        "pooling": "logits",
     }
 
 
