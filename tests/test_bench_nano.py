@@ -117,10 +117,11 @@ def results() -> NanoResults:
 
 
 def test_the_page_says_what_was_found() -> None:
-    page = render(results())
+    page = render(results(), {PromptKind.CLICK: "sheet.jpg"})
     assert "Prompt: click. 230 objects in 100 clips; onnx fp16 by onnxruntime, 2 threads." in page
     assert "| **nano** | 65.4 |" in page
     assert "| copy | 25.0 |" in page
+    assert "](sheet.jpg)" in page
     assert "| onnxruntime | onnx fp16 | 0.9500 | 0.9400 | yes | 33.0 |" in page
     assert "| litert | tflite fp16 | 0.9490 | 0.9390 | **no** | 52.0 |" in page
     assert "coreml fp16 | **failed its gate** |" in page

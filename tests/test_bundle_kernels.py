@@ -23,7 +23,7 @@ def test_an_export_carries_the_kernels_of_its_rewritten_stages(tam_bundle: Bundl
     tam_bundle.check_files()
     stages = stages_in(tam_bundle, "onnx", Precision.FP32)
     assert [stage.stage for stage in stages] == ["encode", "prompt", "propagate", "memorize"]
-    assert all(sum(kernel.macs for kernel in stage.kernels) > 1e8 for stage in stages)
+    assert all(sum(kernel.macs for kernel in stage.kernels) > 1e7 for stage in stages)
     assert not any(stage.unknown for stage in stages)
     stated = {path for path, _ in tam_bundle.manifest.checksums()}
     assert {f"kernels/{stage.stage}-onnx-fp32.json" for stage in stages} <= stated

@@ -186,7 +186,7 @@ def test_an_exported_tracker_follows_as_pytorch_does(tam_bundle: Bundle) -> None
 @pytest.fixture(scope="module")
 def short(tam_bundle: Bundle) -> Clip:
     whole = Clip.of(Reference.load(tam_bundle.path / tam_bundle.manifest.reference))
-    return Clip(whole.frames[:3], whole.point, whole.logits[:3])
+    return Clip(whole.frames[:5], whole.point, whole.logits[:5])
 
 
 @pytest.fixture

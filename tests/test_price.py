@@ -13,7 +13,7 @@ from phoneward.export.price import Side, price_of
 from phoneward.runtime.parity import Reference
 
 LOGITS = np.linspace(-1, 1, 3 * 16, dtype=np.float32).reshape(3, 4, 4)
-CONSTANTS = {"memory_slots": 7, "pooling": "logits", "pointer_slots": 16}
+CONSTANTS = {"memory_slots": 7, "pooling": "none", "pointer_slots": 16}
 
 
 def side(logits: np.ndarray, **constants: int | str) -> Side:  # type: ignore[type-arg]
@@ -43,8 +43,8 @@ def test_an_export_with_knobs_says_what_they_cost_and_gain(tam_bundle: Bundle) -
     price = tam_bundle.manifest.price
     assert price is not None
     assert price.random_weights
-    assert price.knobs == "2 memory slots, no pooling, object pointers"
-    assert price.baseline == "7 memory slots, no pooling, object pointers"
+    assert price.knobs == "2 memory slots, logits pooled, object pointers"
+    assert price.baseline == "7 memory slots, logits pooled, object pointers"
     assert 0 < price.min_iou <= price.mean_iou < 1
     assert 0 < price.logit_difference < 2
     assert (price.format, price.precision, price.engine) == ("onnx", "fp32", "onnxruntime")

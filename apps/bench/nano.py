@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from phoneward.apps.bench.child import ChildError, run_child
 from phoneward.apps.bench.machine import quoted_command, this_machine
@@ -46,7 +47,7 @@ from phoneward.runtime.artifacts import Wanted
 from phoneward.runtime.clip import mask_ious
 from phoneward.runtime.engines import engines_for
 from phoneward.runtime.evaluation import PromptKind
-from phoneward.runtime.evaluation.folder import EvaluationFolder
+from phoneward.runtime.evaluation.folder import SHEET, EvaluationFolder
 
 if TYPE_CHECKING:
     from phoneward.apps.cli.evaluation import Progress
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 _MODULE = "phoneward.apps.bench.nano"
 _PRECISIONS = (Precision.FP32, Precision.FP16)
 _BASELINES = ("copy", "flow", "template")
+_QUALITY = 85  # of a JPEG
 _REFERENCE = (EAGER, Precision.FP32)
 
 Kind = tuple[str, Precision]
@@ -93,7 +95,10 @@ def main(arguments: Sequence[str]) -> int:
         refused=tuple(bench.refused),
         judged=tuple(judged),
     )
-    write_page(options.output, render(results), results)
+    pictures = {
+        prompt: bench.picture(prompt, options.output) for prompt in (one.prompt for one in judged)
+    }
+    write_page(options.output, render(results, pictures), results)
     return 1 if bench.refused else 0
 
 
@@ -146,7 +151,7 @@ class Bench:
 
     def judge(self, bundle: Bundle, prompt: PromptKind, clips: int, progress: Progress) -> Judged:
         """Evaluate on the held-out clips; leaves the sheet in the work folder."""
-        folder = EvaluationFolder(self.work / f"evaluation-{prompt.value}", force=True)
+        folder = EvaluationFolder(self._evaluation(prompt), force=True)
         job = Job(
             bundle=bundle,
             wanted=Wanted(None, None, None),
@@ -170,6 +175,17 @@ class Bench:
             objects=sum(len(each.objects) for each in result.tracker.sequences),
             scores=tuple(scores),
         )
+
+    def picture(self, prompt: PromptKind, page: Path) -> str:
+        """Put the sheet of an evaluation beside the page; returns its name."""
+        name = f"{page.stem}-{prompt.value}.jpg"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(self._evaluation(prompt) / SHEET) as sheet:
+            sheet.save(page.with_name(name), quality=_QUALITY)
+        return name
+
+    def _evaluation(self, prompt: PromptKind) -> Path:
+        return self.work / f"evaluation-{prompt.value}"
 
     def _refuse(self, kind: Kind, error: PhonewardError) -> None:
         self.refused.append(Refused(format=kind[0], precision=kind[1], error=str(error)))

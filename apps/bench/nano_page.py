@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from phoneward.apps.bench.nano_records import ClipRow, Judged, NanoResults, Refused
 from phoneward.apps.bench.page import markdown_table, provenance
 from phoneward.names import Precision
+from phoneward.runtime.evaluation.prompting import PromptKind
 
 TARGET_MS = 40.0
 TARGET_IOU = {Precision.FP32: 0.98, Precision.FP16: 0.95}
@@ -39,13 +42,13 @@ No Core ML runtime and no phone took part.
 """
 
 
-def render(results: NanoResults) -> str:
-    """Write the whole page."""
+def render(results: NanoResults, pictures: Mapping[PromptKind, str]) -> str:
+    """Write the whole page; `pictures` are the names of the evaluations' sheets."""
     reference, *rows = results.clip
     best = min(each.frame_ms for each in rows)
     return _PAGE.format(
         provenance=provenance(results.machine, results.date, results.command),
-        judged="\n".join(_scores(each) for each in results.judged),
+        judged="\n".join(_scores(each, pictures[each.prompt]) for each in results.judged),
         frames=len(reference.ious),
         threads=results.threads,
         rounds=results.rounds,
@@ -58,7 +61,7 @@ def render(results: NanoResults) -> str:
     )
 
 
-def _scores(judged: Judged) -> str:
+def _scores(judged: Judged, picture: str) -> str:
     rows = [
         (
             "**nano**" if one is judged.scores[0] else one.name,
@@ -73,7 +76,9 @@ def _scores(judged: Judged) -> str:
         f"Prompt: {judged.prompt.value}. {judged.objects} objects in {judged.clips} clips; "
         f"{subject.format} {subject.precision} by {subject.engine}, {subject.threads} threads.\n\n"
     )
-    return title + markdown_table(("", "J&F", "J", "F", "J decay", "F decay", "ms/frame"), rows)
+    table = markdown_table(("", "J&F", "J", "F", "J decay", "F decay", "ms/frame"), rows)
+    sheet = f"\n![The worst, the median and the best clip; white: the annotation]({picture})\n"
+    return title + table + sheet
 
 
 def _clip(results: NanoResults) -> str:

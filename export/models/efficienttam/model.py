@@ -47,7 +47,7 @@ class EfficientTAM(nn.Module):
                 values = torch.randn(tensor.shape, generator=generator)
                 if tensor.ndim > 1:
                     values /= tensor[0].numel() ** 0.5
-                elif name.endswith("weight"):
+                elif name.endswith(("weight", "running_var")):
                     values = 1 + 0.1 * values
                 else:
                     values *= 0.05

@@ -43,7 +43,7 @@ def draw(training: Training) -> Path:
         for axes in (losses, ious):
             axes.axvline(start, color="0.8", linewidth=0.8)
         losses.annotate(
-            f" {part.name}, {part.sampling.size} px, {part.sampling.frames} frames",
+            f" {part.name}\n {part.sampling.size} px\n {part.sampling.frames} frames",
             (start, 1),
             xycoords=("data", "axes fraction"),
             verticalalignment="top",
