@@ -325,7 +325,7 @@ def test_a_bundle_is_timed_and_answers_as_pytorch(tam_bundle: Bundle, tmp_path: 
     from phoneward.export.models.family import Knobs
     from phoneward.export.reference import run
 
-    card, family = find(MODEL)
+    card, family = find(tam_bundle.manifest.model)
     card = family.configure(card, Knobs(memory_slots=2))
     modules = family.build(card, None)
     inputs = full_bank(card, modules)
@@ -344,7 +344,7 @@ def test_a_bundle_is_timed_and_answers_as_pytorch(tam_bundle: Bundle, tmp_path: 
         for artifact in tam_bundle.manifest.artifacts
     ]
     job = TimeStages(
-        model=MODEL,
+        model=tam_bundle.manifest.model,
         subject=subject("onnxruntime"),
         files=tuple(files),
         tensors=str(tmp_path / "tensors.npz"),
