@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from phoneward.apps.cli.annotated import sequences_of
 from phoneward.apps.cli.demo_tracking import track_everywhere
 from phoneward.export.clip import TorchStage
 from phoneward.export.models import find
@@ -19,7 +19,6 @@ from phoneward.export.weights import PRETRAINED, SHIPPED, load, resolve
 from phoneward.names import ParityStatus
 from phoneward.runtime.evaluation import PromptKind, Sequence, evaluate
 from phoneward.runtime.evaluation.baselines import BASELINES
-from phoneward.runtime.frames import Frame
 from phoneward.runtime.prompts import Prompt
 from phoneward.runtime.tracker import Tracker
 
@@ -35,10 +34,7 @@ def tracker() -> Tracker:
 
 
 def sequences() -> Iterator[Sequence]:
-    for name, clip in islice(held_out(CLIPS, frames=FRAMES), CLIPS):
-        frames = [Frame(i, i / 30, pixels) for i, pixels in enumerate(clip.frames)]
-        names = tuple(f"{index:05d}" for index in range(len(frames)))
-        yield Sequence(name, frames, dict(enumerate(clip.masks)), names)
+    return sequences_of(held_out(CLIPS, frames=FRAMES))
 
 
 def test_the_weights_are_part_of_the_package() -> None:

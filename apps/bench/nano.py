@@ -95,9 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         refused=tuple(bench.refused),
         judged=tuple(judged),
     )
-    pictures = {
-        prompt: bench.picture(prompt, options.output) for prompt in (one.prompt for one in judged)
-    }
+    pictures = {one.prompt: bench.picture(one.prompt, options.output) for one in judged}
     write_page(options.output, render(results, pictures), results)
     return 1 if bench.refused else 0
 

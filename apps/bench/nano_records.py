@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Literal
 
-from phoneward.apps.bench.records import Machine
+from phoneward.apps.bench.records import Measured
 from phoneward.bundle import Share
 from phoneward.names import Precision
 from phoneward.runtime.evaluation.metrics import Statistics
@@ -79,14 +78,9 @@ class Judged(Spec):
     scores: tuple[Score, ...]
 
 
-class NanoResults(Spec):
+class NanoResults(Measured):
     """All of a run: the content of the JSON file beside the page. PyTorch is the first row."""
 
-    schema_version: Literal[1] = 1
-    provenance: Literal["measured"] = "measured"
-    machine: Machine
-    date: str
-    command: str
     threads: int
     rounds: int
     clip: tuple[ClipRow, ...]

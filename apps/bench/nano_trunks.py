@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from phoneward.apps.bench.machine import quoted_command, this_machine
 from phoneward.apps.bench.options import add_places, errors_end, positive, write_page
 from phoneward.apps.bench.page import markdown_table, provenance
-from phoneward.apps.bench.records import Machine
+from phoneward.apps.bench.records import Measured
 from phoneward.apps.cli.output import progress_bar
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.variants import NANO, Variant
@@ -68,14 +67,9 @@ class TrunkRow(Spec):
     seconds: tuple[float, ...]
 
 
-class TrunkResults(Spec):
+class TrunkResults(Measured):
     """All of a run: the content of the JSON file beside the page."""
 
-    schema_version: Literal[1] = 1
-    provenance: Literal["measured"] = "measured"
-    machine: Machine
-    date: str
-    command: str
     side: int
     rows: tuple[TrunkRow, ...]
 

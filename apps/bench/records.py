@@ -148,14 +148,19 @@ class Machine(Spec):
     versions: dict[str, str]
 
 
-class Results(Spec):
-    """All of a benchmark: the content of the JSON file beside the page."""
+class Measured(Spec):
+    """What every benchmark's results begin with: where, when and with what command."""
 
     schema_version: Literal[1] = 1
     provenance: Literal["measured"] = "measured"
     machine: Machine
     date: str
     command: str
+
+
+class Results(Measured):
+    """All of a benchmark: the content of the JSON file beside the page."""
+
     rounds: int
     runs: int
     threads: int

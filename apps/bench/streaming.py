@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from phoneward.apps.bench.child import run_child
 from phoneward.apps.bench.machine import quoted_command, this_machine
 from phoneward.apps.bench.options import add_places, errors_end, names, positive, write_page
 from phoneward.apps.bench.page import markdown_table, provenance
-from phoneward.apps.bench.records import Machine
+from phoneward.apps.bench.records import Measured
 from phoneward.apps.bench.stream_worker import Look, StreamJob, StreamRun
 from phoneward.apps.bench.tam_records import Bank, StageSubject
 from phoneward.apps.bench.tam_run import BANKS, TIMED, StagePlan, StageShop
@@ -23,7 +22,6 @@ from phoneward.apps.bench.turns import held
 from phoneward.errors import UnknownName
 from phoneward.export.models import find
 from phoneward.export.photographs import photographs
-from phoneward.spec import Spec
 
 MODEL = "efficienttam_ti_512x512"
 SETTLED = 100
@@ -49,14 +47,9 @@ not forgotten, takes {state:.2f} MB, {same}.
 """
 
 
-class StreamResults(Spec):
+class StreamResults(Measured):
     """All of a run: the content of the JSON file beside the page."""
 
-    schema_version: Literal[1] = 1
-    provenance: Literal["measured"] = "measured"
-    machine: Machine
-    date: str
-    command: str
     model: str
     bank: Bank
     engine: str

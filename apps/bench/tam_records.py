@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from phoneward.apps.bench.records import Machine
+from phoneward.apps.bench.records import Measured
 from phoneward.bundle import Delegation
 from phoneward.export.models.family import Knobs
 from phoneward.spec import Spec, TensorSpec
@@ -158,14 +158,9 @@ class StageAgreement(Spec):
     where: str
 
 
-class TamResults(Spec):
+class TamResults(Measured):
     """All of the benchmark: the content of the JSON file beside the page."""
 
-    schema_version: Literal[1] = 1
-    provenance: Literal["measured"] = "measured"
-    machine: Machine
-    date: str
-    command: str
     model: str
     rounds: int
     runs: int

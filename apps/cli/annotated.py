@@ -54,10 +54,11 @@ def _held_out(count: int) -> Annotated:
     from phoneward.export.train.clips import held_out
     from phoneward.export.train.clips.davis import HELD_OUT_FRAMES
 
-    return Annotated(_sequences(held_out(count)), count * HELD_OUT_FRAMES)
+    return Annotated(sequences_of(held_out(count)), count * HELD_OUT_FRAMES)
 
 
-def _sequences(clips: Iterable[tuple[str, Clip]]) -> Iterator[Sequence]:
+def sequences_of(clips: Iterable[tuple[str, Clip]]) -> Iterator[Sequence]:
+    """Yield generated clips by name as annotated sequences."""
     from phoneward.runtime.evaluation.sequence import Sequence
     from phoneward.runtime.frames import ASSUMED_RATE, Frame
 

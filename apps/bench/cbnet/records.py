@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from phoneward.apps.bench.records import Machine
+from phoneward.apps.bench.records import Measured
 from phoneward.export.train.cbnet.record import Record
 from phoneward.names import Precision
 from phoneward.profiles.energy.schema import Energy, MeasuredEnergy
@@ -136,14 +136,9 @@ class Counted(Spec):
     energies: tuple[MeasuredEnergy, ...]
 
 
-class Results(Spec):
+class Results(Measured):
     """All of the benchmark: the content of the JSON file beside the page."""
 
-    schema_version: Literal[1] = 1
-    provenance: Literal["measured"] = "measured"
-    machine: Machine
-    date: str
-    command: str
     threads: int
     turns: int
     images: int

@@ -85,8 +85,8 @@ def _even_neck(model: EfficientTAM, trunk: Lite0Trunk) -> None:
     levels = trunk.levels(trunk(images, trunk.positions(8)))
     weight = model.image_encoder.neck.convs[0].conv_1x1.weight
     weight.normal_()
-    shares = zip(weight.split([each.shape[1] for each in levels], dim=1), levels, strict=True)
-    for share, (columns, maps) in zip(_SHARES, shares, strict=True):
+    columns_of = weight.split([each.shape[1] for each in levels], dim=1)
+    for share, columns, maps in zip(_SHARES, columns_of, levels, strict=True):
         columns.mul_(share / maps.square().sum(1).mean().sqrt())
     fine = model.image_encoder.fine
     if fine is None:
