@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
-from phoneward.apps.cli.options import EngineOption
+from phoneward.apps.cli.options import (
+    EngineOption,
+    FormatOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
-from phoneward.names import Precision
 from phoneward.runtime.evaluation.prompting import PromptKind
 
 EXAMPLE = "Example: phoneward evaluate tam --data DAVIS --set val --baseline copy -o scores"
@@ -60,11 +64,9 @@ def command(
         bool, typer.Option("--verbose", help="A row for each sequence, also of more than 30.")
     ] = False,
     engine: EngineOption = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="Use the artifacts of this format.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="... and of this precision.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads the engine may use.")] = 2,
+    format_name: FormatOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 2,
     json_output: JsonFlag = False,
 ) -> None:
     """Judge a tracker's masks by J (region), F (contour) and their mean, as DAVIS defines them.

@@ -1,4 +1,4 @@
-"""Options that several verbs have, whose choices are a registry's names."""
+"""Options that several verbs have: which artifacts of a bundle to run, and with what."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from phoneward.names import Precision
 from phoneward.runtime.engines import ENGINES
 
 
@@ -20,3 +21,8 @@ EngineOption = Annotated[
         autocompletion=_engines,
     ),
 ]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="Use the artifacts of this format.")
+]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="... and of this precision.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads the engine may use.")]

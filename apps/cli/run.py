@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phoneward.apps.cli.options import EngineOption
+from phoneward.apps.cli.options import (
+    EngineOption,
+    FormatOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 from phoneward.apps.cli.output import JsonFlag, print_json, print_table, progress_bar
-from phoneward.names import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,11 +35,9 @@ def command(
         list[Path], typer.Argument(help="Image files, or folders: all images in them.")
     ],
     engine: EngineOption = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="Use the artifacts of this format.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="... and of this precision.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads the engine may use.")] = 2,
+    format_name: FormatOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 2,
     exit_entropy: Annotated[
         float | None,
         typer.Option(

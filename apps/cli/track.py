@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phoneward.apps.cli.options import EngineOption
+from phoneward.apps.cli.options import (
+    EngineOption,
+    FormatOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 from phoneward.apps.cli.output import JsonFlag, print_json, progress_bar
 from phoneward.errors import PromptError
-from phoneward.names import Precision
 
 if TYPE_CHECKING:
     from phoneward.apps.cli.tracking import Run
@@ -65,11 +69,9 @@ def command(
         float, typer.Option(min=0.001, help="Frames a second in a folder of images.")
     ] = 30.0,
     engine: EngineOption = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="Use the artifacts of this format.")
-    ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="... and of this precision.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads the engine may use.")] = 2,
+    format_name: FormatOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 2,
     json_output: JsonFlag = False,
 ) -> int:
     """Follow objects through a video and write their masks.
