@@ -226,8 +226,18 @@ def tam_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with (folder / "tam.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "tam").exists():
-            _export_tracker(folder / "tam")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PHONEWARD_CACHE", str(folder / "tam-cache"))
+                _export_tracker(folder / "tam")
     return Bundle.open(folder / "tam")
+
+
+@pytest.fixture
+def tam_cache(tam_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache that the tracker's export filled, in whichever process; this test's own."""
+    folder = tam_bundle.path.with_name("tam-cache")
+    monkeypatch.setenv("PHONEWARD_CACHE", str(folder))
+    return folder
 
 
 def _export_tracker(folder: Path) -> None:

@@ -306,8 +306,9 @@ def test_what_an_engine_refuses_fails(copy: Bundle, short: Clip) -> None:
     assert path.name in (found.reason or "")
 
 
+@pytest.mark.usefixtures("tam_cache")
 def test_a_lost_clip_fails_the_export_and_leaves_no_bundle(
-    tam_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = {Precision.FP32: ClipThresholds(min_iou=1.0, relative_error=1e-12)}
     monkeypatch.setattr(clips, "CLIP_THRESHOLDS", strict)
@@ -321,6 +322,7 @@ def test_a_lost_clip_fails_the_export_and_leaves_no_bundle(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("tam_cache")
 def test_the_same_export_takes_the_verdict_from_the_cache(
     tam_bundle: Bundle, tmp_path: Path
 ) -> None:
