@@ -56,30 +56,30 @@ class Block(nn.Module):
         self.mlp = MLP((width, 4 * width, width), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (1, H, W, C) to itself."""
-        _, height, width, channels = x.shape
+        """Map (N, H, W, C) to itself."""
+        count, height, width, channels = x.shape
         y = self.norm1(x)
         if self.windowed:
-            y = _from_windows(self.attn(_to_windows(y)), height, width)
+            y = _from_windows(self.attn(_to_windows(y)), count, height, width)
         else:
-            y = self.attn(y.reshape(1, -1, channels)).reshape(1, height, width, channels)
+            y = self.attn(y.reshape(count, -1, channels)).reshape(count, height, width, channels)
         x = x + y
         return cast(Tensor, x + self.mlp(self.norm2(x)))
 
 
 def _to_windows(x: Tensor) -> Tensor:
-    _, height, width, channels = x.shape
+    count, height, width, channels = x.shape
     rows, columns = -(-height // WINDOW), -(-width // WINDOW)
     x = F.pad(x, (0, 0, 0, columns * WINDOW - width, 0, rows * WINDOW - height))
-    x = x.reshape(rows, WINDOW, columns, WINDOW * channels).transpose(1, 2)
-    return x.reshape(rows * columns, WINDOW * WINDOW, channels)
+    x = x.reshape(count * rows, WINDOW, columns, WINDOW * channels).transpose(1, 2)
+    return x.reshape(count * rows * columns, WINDOW * WINDOW, channels)
 
 
-def _from_windows(windows: Tensor, height: int, width: int) -> Tensor:
+def _from_windows(windows: Tensor, count: int, height: int, width: int) -> Tensor:
     channels = windows.shape[-1]
     rows, columns = -(-height // WINDOW), -(-width // WINDOW)
-    x = windows.reshape(rows, columns, WINDOW, WINDOW * channels).transpose(1, 2)
-    return x.reshape(1, rows * WINDOW, columns * WINDOW, channels)[:, :height, :width]
+    x = windows.reshape(count * rows, columns, WINDOW, WINDOW * channels).transpose(1, 2)
+    return x.reshape(count, rows * WINDOW, columns * WINDOW, channels)[:, :height, :width]
 
 
 class PatchEmbedding(nn.Module):
@@ -90,7 +90,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, width, STRIDE, STRIDE)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (1, 3, H, W) to (1, H / 16, W / 16, C)."""
+        """Map (N, 3, H, W) to (N, H / 16, W / 16, C)."""
         return cast(Tensor, self.proj(image)).permute(0, 2, 3, 1)
 
 
@@ -116,7 +116,7 @@ class Trunk(nn.Module):
         return resized.permute(0, 2, 3, 1)
 
     def forward(self, image: Tensor, positions: Tensor) -> Tensor:
-        """Map a normalised (1, 3, H, W) image to (1, C, H / 16, W / 16)."""
+        """Map normalised images (N, 3, H, W) to (N, C, H / 16, W / 16)."""
         x = self.patch_embed(image) + positions
         for block in self.blocks:
             x = block(x)

@@ -90,8 +90,6 @@ class Unroll:
         if self.trunk is not None:
             return encoder.features(self.trunk(frames))
         positions = encoder.trunk.positions(self.model.variant.grid)
-        if self.model.variant.trunk == "vit":  # takes one image at a time
-            return torch.cat([encoder(one, positions) for one in frames.split(1)])
         return cast(Tensor, encoder(frames, positions))
 
     def __call__(
