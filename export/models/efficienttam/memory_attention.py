@@ -29,16 +29,17 @@ from phoneward.export.models.efficienttam.variants import (
 class Bank:
     """What is attended to, ready for every layer.
 
-    `keys` and `values` are (N, slots * T, M), keys with their positions added; `pointers`
-    (N, P, M) or None. `valid` is (N, slots) of 0 and 1, `pointer_bias` (N, 1, P) is added to
-    the pointers' logits.
+    `keys` (N, slots * T, M) have their positions added. `values` (N, L + P, M) and `bias`
+    (N, 1, L + P), which is added to the logits, are as keys will be once they are pooled: L is
+    slots * T without pooling. `pointers` are (N, P, M) or None. `alone` (N, 1, 1) is 1 where
+    there is exactly one memory, in slot 0.
     """
 
     keys: Tensor
     values: Tensor
-    valid: Tensor
+    bias: Tensor
+    alone: Tensor
     pointers: Tensor | None = None
-    pointer_bias: Tensor | None = None
 
 
 class Projections(nn.Module):
@@ -68,14 +69,15 @@ class SelfAttention(Projections):
 class CrossAttention(Projections):
     """Attention to the bank; the keys of memories carry the rotary code, those of pointers none.
 
-    With pooling (paper, section 3.2), keys and values of each memory are averaged 2 x 2 after the
-    rotation, and ln 4 is added to the logits (`"logits"`) or to the pooled keys (`"keys"`). As
-    in the official code, a bank with exactly one memory, which is then in slot 0, is not pooled.
+    With pooling (paper, section 3.2), keys of each memory are averaged 2 x 2 after the rotation.
+    Rows of attention sum to one, so that values are mixed in a memory's few channels, and projected
+    then.
     """
 
     def __init__(self, variant: Variant) -> None:
         super().__init__(variant.widths.channels, variant.widths.memory)
         self.variant = variant
+        self.pool = None if variant.pooling is None else Pool(variant)
 
     def forward(self, x: Tensor, bank: Bank, cosines: Tensor, sines: Tensor) -> Tensor:
         """Map (N, T, C) to itself; the tables are (T, C)."""
@@ -83,56 +85,58 @@ class CrossAttention(Projections):
         q = rotate(self.q_proj(x), cosines, sines)
         keys = self.k_proj(bank.keys)
         keys = rotate(keys, cosines.repeat(slots, 1), sines.repeat(slots, 1))
-        values, bias = self.v_proj(bank.values), self._spread(bank.valid, self.variant.tokens)
-        if self.variant.pooling is not None:
-            keys, values, bias = self._pooled(keys, values, bank.valid)
-        if bank.pointers is not None and bank.pointer_bias is not None:
+        if self.pool is not None:
+            added = math.log(POOLED) if self.variant.pooling == "keys" else 0.0
+            keys = self.pool(keys, bank.alone, added=added)
+        if bank.pointers is not None:
             keys = torch.cat((keys, self.k_proj(bank.pointers)), dim=1)
-            values = torch.cat((values, self.v_proj(bank.pointers)), dim=1)
-            bias = torch.cat((bias, bank.pointer_bias), dim=2)
-        return cast(Tensor, self.out_proj(attend(q, keys, values, bias)))
-
-    def _spread(self, valid: Tensor, each: int) -> Tensor:
-        bias = (1 - valid).unsqueeze(-1) * EMPTY
-        return bias.expand(-1, -1, each).flatten(1).unsqueeze(1)
-
-    def _pooled(self, keys: Tensor, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool, or take slot 0 as it is where it is alone."""
-        tokens, each = self.variant.tokens, self.variant.tokens // POOLED
-        log = math.log(POOLED)
-        pooled_keys, pooled_values = self._pool(keys), self._pool(values)
-        bias = self._spread(valid, each)
-        if self.variant.pooling == "logits":
-            bias = bias + log
-        else:
-            pooled_keys = pooled_keys + log
-        alone = torch.clamp(2 - valid.sum(1), 0, 1).view(-1, 1, 1)
-        length = max(tokens, each * self.variant.slots)
-        kept = torch.zeros(1, 1, length, dtype=keys.dtype)
-        kept[..., tokens:] = EMPTY
-        return (
-            _blend(alone, _padded(keys[:, :tokens], length), _padded(pooled_keys, length)),
-            _blend(alone, _padded(values[:, :tokens], length), _padded(pooled_values, length)),
-            _blend(alone, kept, _padded(bias, length, EMPTY)),
-        )
-
-    def _pool(self, x: Tensor) -> Tensor:
-        batch, length, channels = x.shape
-        rows = x.reshape(batch * length // self.variant.grid // POOL, POOL, -1).mean(1)
-        pairs = rows.reshape(batch * length // POOLED, POOL, channels).mean(1)
-        return pairs.unflatten(0, (batch, -1))
+        mixed = attend(q, keys, bank.values, bank.bias)
+        return cast(Tensor, self.out_proj(self.v_proj(mixed)))
 
 
-def _blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    return share * one + (1 - share) * other
+class Pool(nn.Module):
+    """Averages the places of each memory 2 x 2, or takes slot 0 as it is where it is alone.
+
+    So does the official code: a bank with exactly one memory is not pooled.
+    """
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.grid, self.tokens = variant.grid, variant.tokens
+        self.length = max(variant.tokens, variant.slots * variant.tokens // POOLED)
+
+    def forward(self, x: Tensor, alone: Tensor, *, added: float = 0.0) -> Tensor:
+        """Map (N, slots * T, C) to (N, L, C); `added` goes to the averages."""
+        # taken apart once: the gradients of slices would each be as large as the whole
+        sizes = self.tokens, x.shape[1] - self.tokens
+        first, *others = x.split([size for size in sizes if size], dim=1)
+        pooled = torch.cat([self._averaged(part) for part in (first, *others)], dim=1) + added
+        return alone * self._padded(first) + (1 - alone) * self._padded(pooled)
+
+    def bias(self, valid: Tensor, alone: Tensor, added: float) -> Tensor:
+        """Map `valid` (N, slots) to (N, 1, L): what is added to the logits of pooled keys."""
+        bias = self._padded(_spread(valid, self.tokens // POOLED) + added, EMPTY)
+        kept = torch.zeros(1, self.length, 1, dtype=bias.dtype)
+        kept[:, self.tokens :] = EMPTY
+        return (alone * kept + (1 - alone) * bias).transpose(1, 2)
+
+    def _averaged(self, x: Tensor) -> Tensor:
+        count, length, channels = x.shape
+        # sums, so that what flows back is divided when it is small
+        rows = x.reshape(count * length // self.grid // POOL, POOL, -1).sum(1)
+        pairs = rows.reshape(count * length // POOLED, POOL, channels).sum(1)
+        return pairs.unflatten(0, (count, -1)) * (1 / POOLED)
+
+    def _padded(self, x: Tensor, value: float = 0.0) -> Tensor:
+        missing = self.length - x.shape[1]
+        if not missing:
+            return x
+        return torch.cat((x, x.new_full((x.shape[0], missing, x.shape[2]), value)), dim=1)
 
 
-def _padded(x: Tensor, length: int, value: float = 0.0) -> Tensor:
-    """Lengthen (B, N, C), or a bias (B, 1, N), to `length` keys."""
-    axis = 2 if x.shape[1] == 1 else 1
-    shape = list(x.shape)
-    shape[axis] = length - shape[axis]
-    return torch.cat((x, torch.full(shape, value, dtype=x.dtype)), dim=axis) if shape[axis] else x
+def _spread(valid: Tensor, each: int) -> Tensor:
+    """Map (N, slots) of 0 and 1 to biases (N, slots * each, 1)."""
+    return ((1 - valid) * EMPTY).unsqueeze(-1).expand(-1, -1, each).flatten(1).unsqueeze(-1)
 
 
 class Layer(nn.Module):
@@ -181,6 +185,7 @@ class MemoryReader(nn.Module):
     def __init__(self, variant: Variant, attention: MemoryAttention, temporal: Tensor) -> None:
         super().__init__()
         self.variant, self.attention = variant, attention
+        self.pool = None if variant.pooling is None else Pool(variant)
         grid, channels, width = variant.grid, variant.widths.channels, variant.widths.memory
         cosines, sines = rotary_tables(grid, channels)
         # the official table has the frame before first and conditioning frames last
@@ -208,11 +213,17 @@ class MemoryReader(nn.Module):
         values = memory.transpose(1, 2).reshape(-1, tokens, width)
         values = values * full.view(-1, 1, 1)
         keys = values + cast(Tensor, self.places) + codes.reshape(-1, 1, width)
-        shape = (-1, slots * tokens, width)
+        keys, values = (each.reshape(-1, slots * tokens, width) for each in (keys, values))
+        alone = torch.clamp(2 - full.sum(1), 0, 1).view(-1, 1, 1)
+        bias = _spread(full, tokens).transpose(1, 2)
+        if self.pool is not None:
+            added = math.log(POOLED) if self.variant.pooling == "logits" else 0.0
+            values, bias = self.pool(values, alone), self.pool.bias(full, alone, added)
         if not self.variant.pointers:
-            return Bank(keys.reshape(shape), values.reshape(shape), full)
+            return Bank(keys, values, bias, alone)
         found, valid = pointers
         parts = found.shape[-1] // width
         present = (found * valid.unsqueeze(-1)).unflatten(-1, (parts, width)).flatten(1, 2)
-        bias = ((1 - valid).unsqueeze(-1) * EMPTY).expand(-1, -1, parts).flatten(1).unsqueeze(1)
-        return Bank(keys.reshape(shape), values.reshape(shape), full, present, bias)
+        values = torch.cat((values, present), dim=1)
+        bias = torch.cat((bias, _spread(valid, parts).transpose(1, 2)), dim=2)
+        return Bank(keys, values, bias, alone, present)

@@ -106,7 +106,7 @@ class Unroll:
         steps = frames.shape[1]
         encoded = self.features(frames.flatten(0, 1)).unflatten(0, (-1, steps))
         owners = torch.from_numpy(batch.clips).to(truth.device)
-        features = [encoded[owners, t] for t in range(steps)]
+        features = [each[owners] for each in encoded.unbind(1)]
         memory, guesses = _Memory(), []
         guesses += self._shown(batch, features[0], truth[:, 0], memory, correct=correct)
         for t in range(1, steps):
