@@ -102,7 +102,7 @@ RULES: dict[str, OpRule] = {
     ),
     **_all(
         "upsample_bilinear2d upsample_nearest2d upsample_bicubic2d _upsample_bicubic2d_aa "
-        "_upsample_bilinear2d_aa upsample_nearest_exact2d grid_sampler pixel_shuffle",
+        "_upsample_bilinear2d_aa upsample_nearest_exact2d grid_sampler",
         OpRule(Role.KERNEL, plain("resize")),
     ),
     **_all("permute transpose t", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)),
@@ -110,8 +110,9 @@ RULES: dict[str, OpRule] = {
     **_all("pad constant_pad_nd", OpRule(Role.KERNEL, plain("move"), free=moves_nothing)),
     **_all(
         "cat stack concat select unbind split split_with_sizes chunk roll flip repeat "
-        "repeat_interleave pixel_unshuffle channel_shuffle copy slice_scatter select_scatter "
-        "movedim swapaxes unfold im2col col2im meshgrid tile fill masked_fill index_put",
+        "repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle copy slice_scatter "
+        "select_scatter movedim swapaxes unfold im2col col2im meshgrid tile fill masked_fill "
+        "index_put",
         OpRule(Role.KERNEL, plain("move")),
     ),
     **_all("embedding index gather index_select take_along_dim", OpRule(Role.KERNEL, gather)),
