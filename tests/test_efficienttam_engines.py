@@ -32,12 +32,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "tflite", "executorch", "coreml")
 BIASED = ("prompt", "propagate")
-# `mil` is slow: one scenario with a memory that fills up always runs, the others in the matrix
-ALWAYS_AS_COREML = "long_ti_512"
-# has weights of its own, so that two stages are lowered again
-OTHER_WEIGHTS = "absent_ti_512"
-# minutes to lower: the small tracker that ships is lowered so in every run, and this in the matrix
-SLOW_TO_LOWER = "executorch"
+# the others are in the matrix: `mil` is slow, and two formats take minutes to lower; the small
+# tracker that ships is lowered to all four in every run
+ALWAYS = {"onnx": tuple(SCENARIOS), "coreml": ("long_ti_512",)}
 
 
 class Workshop:
@@ -81,10 +78,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 def combinations() -> Iterator[Any]:
     for format_name in FORMATS:
         for name in SCENARIOS:
-            seldom = format_name == "coreml" and name != ALWAYS_AS_COREML
-            seldom = seldom or (format_name == "tflite" and name == OTHER_WEIGHTS)
-            seldom = seldom or format_name == SLOW_TO_LOWER
-            yield pytest.param(format_name, name, marks=[pytest.mark.matrix] if seldom else [])
+            always = name in ALWAYS.get(format_name, ())
+            yield pytest.param(format_name, name, marks=[] if always else [pytest.mark.matrix])
 
 
 @pytest.mark.parametrize(("format_name", "name"), list(combinations()))
