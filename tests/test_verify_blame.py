@@ -142,6 +142,14 @@ def test_what_has_changed_is_not_compared(copied: Bundle) -> None:
         Rebuilt(copied).program(other)
 
 
+def test_a_tracker_with_a_shorter_bank_is_built_again(tam_bundle: Bundle) -> None:
+    """Of a model that pools its memory anyway, which cannot be asked to."""
+    artifact = next(a for a in tam_bundle.manifest.artifacts if a.stage == "propagate")
+    program = Rebuilt(tam_bundle).program(artifact)
+    shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.op != "output"]
+    assert (1, 64, 2 * 256) in shapes
+
+
 def test_a_name_that_nothing_bears_is_refused(tmp_path: Path) -> None:
     request = make_request(MODEL, "random", (), ["coreml"], [Precision.FP16])
     with pytest.raises(InvalidSpec, match="is called nonsense"):

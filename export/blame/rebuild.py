@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,20 +60,20 @@ class Rebuilt:
     def _card(self) -> tuple[ModelCard, Family]:
         manifest = self.bundle.manifest
         plain, family = find(manifest.model)
-        for knobs in self._knobs():
+        for knobs in self._knobs(family.constants(plain)):
             card = family.configure(plain, knobs)
             same_constants = family.constants(card) == manifest.constants
             if same_constants and card.stages == manifest.stages:
                 return card, family
         raise BundleError(f"{manifest.model} has other stages than when the bundle was written")
 
-    def _knobs(self) -> Iterator[Knobs]:
+    def _knobs(self, plain: Mapping[str, int | float | str]) -> Iterator[Knobs]:
         yield AS_IS
         constants = self.bundle.manifest.constants
         if "memory_slots" in constants:
             yield Knobs(
                 memory_slots=int(constants["memory_slots"]),
-                pooled_memory=constants.get("pooling") != "none",
+                pooled_memory=constants.get("pooling") != plain.get("pooling"),
                 object_pointers=constants.get("pointer_slots") != 0,
             )
 
