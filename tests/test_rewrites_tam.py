@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.efficienttam_stages import one_thread
 
 FOLDED = ("tam_windows", "tam_memory", "tam_memory_encoder")
 ALL = (*FOLDED, "linear_norm")
+POOLINGS = (None, *get_args(Pooling))
 CLOSE = 2e-5
 
 
@@ -83,7 +85,7 @@ def test_windows_in_order_are_windows_with_padding(side: int, names: tuple[str, 
 
 @pytest.mark.parametrize("pointers", [True, False])
 @pytest.mark.parametrize("full", [1, 2, 7])
-@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_folded_bank_reads_as_the_plain_one(
     pooling: Pooling | None, full: int, pointers: bool
 ) -> None:
@@ -100,7 +102,7 @@ def test_a_narrow_bank_folds_too(full: int) -> None:
     assert gap(plain(*bank), rewritten(plain, ("tam_memory", "linear_norm"))(*bank)) < CLOSE
 
 
-@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_several_objects_at_once_are_each_alone(pooling: Pooling | None) -> None:
     variant = variant_of(64, pooling=pooling, slots=3)
     model = model_of(variant)
@@ -119,16 +121,32 @@ def test_several_objects_at_once_are_each_alone(pooling: Pooling | None) -> None
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 5])
-def test_a_short_bank_pools_too(slots: int) -> None:
-    variant = variant_of(pooling="logits", slots=slots)
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_a_short_bank_pools_too(pooling: Pooling, slots: int) -> None:
+    variant = variant_of(pooling=pooling, slots=slots)
     plain = Propagate(model_of(variant)).reader
     for full in range(1, slots + 1):
         bank = bank_of(variant, full)
         assert gap(plain(*bank), rewritten(plain, ("tam_memory",))(*bank)) < CLOSE
 
 
+def test_only_what_is_older_than_the_newest_is_pooled() -> None:
+    older, whole, all_of_it = (variant_of(pooling=each) for each in ("older", None, "logits"))
+    model = model_of(whole)
+    readers = []
+    for variant in (older, whole, all_of_it):
+        same = EfficientTAM(variant).eval().requires_grad_(False)
+        same.load_state_dict(model.state_dict())
+        readers.append(Propagate(same).reader)
+    for full, equal in ((1, True), (2, True), (3, False), (7, False)):
+        bank = bank_of(whole, full)
+        answer, unpooled, pooled = (reader(*bank) for reader in readers)
+        assert (gap(answer, unpooled) < CLOSE) == equal
+        assert gap(answer, pooled) > CLOSE or full == 1
+
+
 @pytest.mark.parametrize("names", [(), ("tam_memory",)])
-@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_lies_in_an_empty_slot_has_no_effect_at_all(
     pooling: Pooling | None, names: tuple[str, ...]
 ) -> None:
@@ -153,7 +171,7 @@ def test_pooling_begins_with_the_second_memory(pooling: Pooling) -> None:
 
 
 @pytest.mark.parametrize("full", [1, 7])
-@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_folded_bank_is_finite_in_half_precision(pooling: Pooling | None, full: int) -> None:
     variant = variant_of(pooling=pooling)
     reader = rewritten(Propagate(model_of(variant)).reader, ("tam_memory", "linear_norm"))
@@ -196,7 +214,7 @@ def test_a_norm_by_linear_layers_of_equal_values_is_its_bias() -> None:
     assert torch.equal(norm.half()(x.half()), torch.full_like(x, 0.5).half())
 
 
-@pytest.mark.parametrize("pooling", [None, "logits", "keys"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_every_stage_is_finite_in_half_precision(pooling: Pooling | None) -> None:
     variant = variant_of(pooling=pooling)
     model = model_of(variant)

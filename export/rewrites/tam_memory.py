@@ -14,6 +14,7 @@ Exact, up to rounding:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from phoneward.export.models.efficienttam.layers import EMPTY, one_hot
 from phoneward.export.models.efficienttam.memory_attention import (
+    LOG_POOLED,
     CrossAttention,
     Layer,
     MemoryReader,
@@ -31,6 +33,7 @@ from phoneward.export.models.efficienttam.variants import (
     POOL,
     POOLED,
     TEMPORAL_CODES,
+    WHOLE,
     Variant,
 )
 from phoneward.export.rewrites.modules import linear, replace
@@ -138,7 +141,7 @@ class FoldedCrossAttention(nn.Module):
 
     def __init__(self, attention: CrossAttention) -> None:
         super().__init__()
-        members = 1 if attention.variant.pooling is None else POOLED
+        members = 1 if attention.pool is None else POOLED
         self.query = TurnedQuery(attention.q_proj, 1)
         self.key = TurnedKey(attention.k_proj, members, passed=1)
         self.output = linear(*_folded_output(attention))
@@ -174,8 +177,8 @@ class FoldedReader(nn.Module):
         self.register_buffer("query_cosines", _wider(reader.cosines, 1))
         self.register_buffer("query_sines", _wider(reader.sines, 0))
         self.bank = FoldedBank(reader, self.members)
-        self.pool_keys: Pool | None = None
-        self.pool_values: Pool | None = None
+        self.pool_keys: Pool | OlderPool | None = None
+        self.pool_values: Pool | OlderPool | None = None
         if variant.pooling is not None:
             self.pool_keys, self.pool_values = _pools(variant)
 
@@ -286,25 +289,50 @@ class Pool(nn.Module):
     def forward(self, x: Tensor, alone: Tensor) -> Tensor:
         """Map (4, C, N) to (1, C, L)."""
         corners = x.split(1, dim=0)
-        # two by two: half precision does not hold the sum of four masks
-        pooled = ((corners[0] + corners[1]) * 0.5 + (corners[2] + corners[3]) * 0.5) * 0.5
-        pooled = _longer(pooled + cast(Tensor, self.added), cast(Tensor, self.pooled_end))
+        pooled = _mean(corners) + cast(Tensor, self.added)
+        pooled = _longer(pooled, cast(Tensor, self.pooled_end))
         whole = torch.cat([corner[:, :, : self.each] for corner in corners], dim=2)
         whole = _longer(whole, cast(Tensor, self.whole_end))
         return alone * whole + (1 - alone) * pooled
+
+
+class OlderPool(nn.Module):
+    """All members of the first slots, then the mean of the others'; `added` (C) is added to it."""
+
+    def __init__(self, variant: Variant, added: Tensor) -> None:
+        super().__init__()
+        self.whole = min(WHOLE, variant.slots) * variant.tokens // POOLED
+        self.older = variant.slots > WHOLE
+        self.register_buffer("added", added.view(1, -1, 1))
+
+    def forward(self, x: Tensor, alone: Tensor) -> Tensor:
+        """Map (4, C, N) to (1, C, L)."""
+        corners = x.split(1, dim=0)
+        parts = [corner[:, :, : self.whole] for corner in corners]
+        if self.older:
+            rest = [corner[:, :, self.whole :] for corner in corners]
+            parts.append(_mean(rest) + cast(Tensor, self.added))
+        return torch.cat(parts, dim=2)
+
+
+def _mean(corners: Sequence[Tensor]) -> Tensor:
+    # two by two: half precision does not hold the sum of four masks
+    return ((corners[0] + corners[1]) * 0.5 + (corners[2] + corners[3]) * 0.5) * 0.5
 
 
 def _longer(x: Tensor, end: Tensor) -> Tensor:
     return torch.cat((x, end), dim=2) if end.shape[2] else x
 
 
-def _pools(variant: Variant) -> tuple[Pool, Pool]:
+def _pools(variant: Variant) -> tuple[Pool | OlderPool, Pool | OlderPool]:
     """Of keys and of values."""
     channels = variant.widths.channels
     empty, added = torch.zeros(channels + 1), torch.zeros(channels + 1)
     empty[channels] = EMPTY
-    added[channels if variant.pooling == "logits" else slice(channels)] = math.log(POOLED)
+    added[slice(channels) if variant.pooling == "keys" else channels] = LOG_POOLED
     nothing = torch.zeros(variant.widths.memory)
+    if variant.pooling == "older":
+        return OlderPool(variant, added), OlderPool(variant, nothing)
     return Pool(variant, empty, added), Pool(variant, nothing, nothing)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from phoneward.errors import InvalidSpec
 from phoneward.export.models import cards, find
+from phoneward.export.models.efficienttam.variants import POOLED, WHOLE
 from phoneward.export.models.family import AS_IS, Knobs, ModelCard
 
 ORDER = ("variant", "memory", "format and precision as the device lists them")
@@ -43,7 +44,6 @@ MEMORY = (
     Knobs(memory_slots=1, object_pointers=False),
     Knobs(memory_slots=2, pooled_memory=True, object_pointers=False),
 )
-_POOLED = 4  # keys become one; the only memory of a bank is never pooled
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,12 @@ def smallest(cards: Sequence[ModelCard]) -> ModelCard:
 def _memory(card: ModelCard) -> tuple[float, int]:
     has = find(card.name)[1].constants(card)
     slots = float(has.get("memory_slots", 0))
-    pooled = slots > 1 and has["pooling"] != "none"
-    return slots / _POOLED if pooled else slots, int(has.get("pointer_slots", 0))
+    pooling = has.get("pooling", "none")
+    if pooling == "none" or slots == 1:
+        whole = slots
+    else:
+        whole = min(slots, WHOLE) if pooling == "older" else 0
+    return whole + (slots - whole) / POOLED, int(has.get("pointer_slots", 0))
 
 
 def _rank(card: ModelCard) -> tuple[float, float]:

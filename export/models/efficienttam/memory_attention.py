@@ -21,8 +21,12 @@ from phoneward.export.models.efficienttam.variants import (
     POOL,
     POOLED,
     TEMPORAL_CODES,
+    WHOLE,
     Variant,
 )
+
+LOG_POOLED = math.log(POOLED)
+"""What a pool's logit lacks for the four keys that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +73,22 @@ class SelfAttention(Projections):
 class CrossAttention(Projections):
     """Attention to the bank; the keys of memories carry the rotary code, those of pointers none.
 
-    With pooling (paper, section 3.2), keys of each memory are averaged 2 x 2 after the rotation.
     Rows of attention sum to one, so that values are mixed in a memory's few channels, and projected
     then.
     """
 
     def __init__(self, variant: Variant) -> None:
         super().__init__(variant.widths.channels, variant.widths.memory)
-        self.variant = variant
-        self.pool = None if variant.pooling is None else Pool(variant)
+        self.slots = variant.slots
+        self.pool = pool_of(variant)
 
     def forward(self, x: Tensor, bank: Bank, cosines: Tensor, sines: Tensor) -> Tensor:
         """Map (N, T, C) to itself; the tables are (T, C)."""
-        slots = self.variant.slots
         q = rotate(self.q_proj(x), cosines, sines)
         keys = self.k_proj(bank.keys)
-        keys = rotate(keys, cosines.repeat(slots, 1), sines.repeat(slots, 1))
+        keys = rotate(keys, cosines.repeat(self.slots, 1), sines.repeat(self.slots, 1))
         if self.pool is not None:
-            added = math.log(POOLED) if self.variant.pooling == "keys" else 0.0
-            keys = self.pool(keys, bank.alone, added=added)
+            keys = self.pool.keys(keys, bank.alone)
         if bank.pointers is not None:
             keys = torch.cat((keys, self.k_proj(bank.pointers)), dim=1)
         mixed = attend(q, keys, bank.values, bank.bias)
@@ -95,43 +96,91 @@ class CrossAttention(Projections):
 
 
 class Pool(nn.Module):
-    """Averages the places of each memory 2 x 2, or takes slot 0 as it is where it is alone.
+    """Averages the places of each memory 2 x 2 (paper, section 3.2), keys after their rotation.
 
-    So does the official code: a bank with exactly one memory is not pooled.
+    As in the official code, a bank with exactly one memory, which is then in slot 0, is not pooled.
     """
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.grid, self.tokens = variant.grid, variant.tokens
         self.length = max(variant.tokens, variant.slots * variant.tokens // POOLED)
+        self.to_keys = LOG_POOLED if variant.pooling == "keys" else 0.0
+        self.to_logits = LOG_POOLED if variant.pooling == "logits" else 0.0
 
-    def forward(self, x: Tensor, alone: Tensor, *, added: float = 0.0) -> Tensor:
-        """Map (N, slots * T, C) to (N, L, C); `added` goes to the averages."""
-        # taken apart once: the gradients of slices would each be as large as the whole
-        sizes = self.tokens, x.shape[1] - self.tokens
-        first, *others = x.split([size for size in sizes if size], dim=1)
-        pooled = torch.cat([self._averaged(part) for part in (first, *others)], dim=1) + added
-        return alone * self._padded(first) + (1 - alone) * self._padded(pooled)
+    def keys(self, x: Tensor, alone: Tensor) -> Tensor:
+        """Map (N, slots * T, C) to (N, L, C)."""
+        return self._pooled(x, alone, self.to_keys)
 
-    def bias(self, valid: Tensor, alone: Tensor, added: float) -> Tensor:
-        """Map `valid` (N, slots) to (N, 1, L): what is added to the logits of pooled keys."""
-        bias = self._padded(_spread(valid, self.tokens // POOLED) + added, EMPTY)
-        kept = torch.zeros(1, self.length, 1, dtype=bias.dtype)
+    def values(self, x: Tensor, alone: Tensor) -> Tensor:
+        """Map (N, slots * T, M) to (N, L, M)."""
+        return self._pooled(x, alone, 0.0)
+
+    def bias(self, valid: Tensor, alone: Tensor) -> Tensor:
+        """Map `valid` (N, slots) to (N, L, 1): what is added to the keys' logits."""
+        pooled = self._padded(_spread(valid, self.tokens // POOLED) + self.to_logits, EMPTY)
+        kept = torch.zeros(1, self.length, 1, dtype=pooled.dtype)
         kept[:, self.tokens :] = EMPTY
-        return (alone * kept + (1 - alone) * bias).transpose(1, 2)
+        return alone * kept + (1 - alone) * pooled
 
-    def _averaged(self, x: Tensor) -> Tensor:
-        count, length, channels = x.shape
-        # sums, so that what flows back is divided when it is small
-        rows = x.reshape(count * length // self.grid // POOL, POOL, -1).sum(1)
-        pairs = rows.reshape(count * length // POOLED, POOL, channels).sum(1)
-        return pairs.unflatten(0, (count, -1)) * (1 / POOLED)
+    def _pooled(self, x: Tensor, alone: Tensor, added: float) -> Tensor:
+        first, *others = _parts(x, self.tokens)
+        pooled = torch.cat([_averaged(part, self.grid) for part in (first, *others)], dim=1)
+        return alone * self._padded(first) + (1 - alone) * self._padded(pooled + added)
 
     def _padded(self, x: Tensor, value: float = 0.0) -> Tensor:
         missing = self.length - x.shape[1]
         if not missing:
             return x
         return torch.cat((x, x.new_full((x.shape[0], missing, x.shape[2]), value)), dim=1)
+
+
+class OlderPool(nn.Module):
+    """Averages as `Pool` does, but leaves the first two slots whole."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.grid, self.tokens = variant.grid, variant.tokens
+
+    def keys(self, x: Tensor, alone: Tensor) -> Tensor:
+        """Map (N, slots * T, C) to (N, L, C)."""
+        first, *others = _parts(x, WHOLE * self.tokens)
+        return torch.cat([first, *(_averaged(part, self.grid) for part in others)], dim=1)
+
+    def values(self, x: Tensor, alone: Tensor) -> Tensor:
+        """Map (N, slots * T, M) to (N, L, M)."""
+        return self.keys(x, alone)
+
+    def bias(self, valid: Tensor, alone: Tensor) -> Tensor:
+        """Map `valid` (N, slots) to (N, L, 1): what is added to the keys' logits."""
+        whole = _spread(valid[:, :WHOLE], self.tokens)
+        older = _spread(valid[:, WHOLE:], self.tokens // POOLED) + LOG_POOLED
+        return torch.cat((whole, older), dim=1)
+
+
+def pool_of(variant: Variant) -> Pool | OlderPool | None:
+    """Return how the variant pools its memory, if it does."""
+    if variant.pooling is None:
+        return None
+    return OlderPool(variant) if variant.pooling == "older" else Pool(variant)
+
+
+def _parts(x: Tensor, length: int) -> list[Tensor]:
+    """Take (N, L, C) apart after `length`, if there is more.
+
+    In one go: the gradients of slices would each be as large as the whole.
+    """
+    sizes = min(length, x.shape[1]), max(0, x.shape[1] - length)
+    return list(x.split([size for size in sizes if size], dim=1))
+
+
+def _averaged(x: Tensor, grid: int) -> Tensor:
+    """Average the places of memories (N, L, C) 2 x 2."""
+    count, length, channels = x.shape
+    # sums, so that what flows back is divided when it is small
+    rows = x.reshape(count * length // grid // POOL, POOL, -1).sum(1)
+    pairs = rows.reshape(count * length // POOLED, POOL, channels).sum(1)
+    return pairs.unflatten(0, (count, -1)) * (1 / POOLED)
 
 
 def _spread(valid: Tensor, each: int) -> Tensor:
@@ -185,7 +234,7 @@ class MemoryReader(nn.Module):
     def __init__(self, variant: Variant, attention: MemoryAttention, temporal: Tensor) -> None:
         super().__init__()
         self.variant, self.attention = variant, attention
-        self.pool = None if variant.pooling is None else Pool(variant)
+        self.pool = pool_of(variant)
         grid, channels, width = variant.grid, variant.widths.channels, variant.widths.memory
         cosines, sines = rotary_tables(grid, channels)
         # the official table has the frame before first and conditioning frames last
@@ -215,15 +264,15 @@ class MemoryReader(nn.Module):
         keys = values + cast(Tensor, self.places) + codes.reshape(-1, 1, width)
         keys, values = (each.reshape(-1, slots * tokens, width) for each in (keys, values))
         alone = torch.clamp(2 - full.sum(1), 0, 1).view(-1, 1, 1)
-        bias = _spread(full, tokens).transpose(1, 2)
-        if self.pool is not None:
-            added = math.log(POOLED) if self.variant.pooling == "logits" else 0.0
-            values, bias = self.pool(values, alone), self.pool.bias(full, alone, added)
+        if self.pool is None:
+            bias = _spread(full, tokens)
+        else:
+            values, bias = self.pool.values(values, alone), self.pool.bias(full, alone)
         if not self.variant.pointers:
-            return Bank(keys, values, bias, alone)
+            return Bank(keys, values, bias.transpose(1, 2), alone)
         found, valid = pointers
         parts = found.shape[-1] // width
         present = (found * valid.unsqueeze(-1)).unflatten(-1, (parts, width)).flatten(1, 2)
         values = torch.cat((values, present), dim=1)
-        bias = torch.cat((bias, _spread(valid, parts).transpose(1, 2)), dim=2)
-        return Bank(keys, values, bias, alone, present)
+        bias = torch.cat((bias, _spread(valid, parts)), dim=1)
+        return Bank(keys, values, bias.transpose(1, 2), alone, present)

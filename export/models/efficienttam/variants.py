@@ -7,7 +7,7 @@ from typing import Literal
 
 from phoneward.errors import InvalidSpec
 
-Pooling = Literal["logits", "keys"]
+Pooling = Literal["logits", "keys", "older"]
 Trunk = Literal["vit", "lite0"]
 
 CHANNELS = 256
@@ -20,6 +20,8 @@ MOST_SLOTS = 16
 # a pool of keys is POOL x POOL of them
 POOL = 2
 POOLED = POOL * POOL
+# slots that `older` leaves whole: of the frame where the object was shown, and the newest
+WHOLE = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Variant:
     EfficientNet-Lite0, which has neither (0 and 0). `pooling` says how cross-attention treats the
     memory's keys once more than one frame is remembered: not at all, or averaged 2 x 2 with ln 4
     added to the logits (paper, equation 5; official `_1`) or to the keys (equation 6; official
-    `_2`).
+    `_2`). `older` does as `logits`, but only to the slots after the first two, and always.
     `slots` is the number of frames the memory bank holds; `pointers` says whether object pointers
     are read.
     """
@@ -104,7 +106,7 @@ NANO = Variant(
     embedding=0,
     heads=0,
     image=256,
-    pooling="logits",
+    pooling="older",
     trunk="lite0",
     widths=Widths(channels=128, memory=64, feed_forward=320, layers=2, fine=True),
 )
