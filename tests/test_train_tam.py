@@ -15,11 +15,12 @@ import torch
 from phoneward.errors import InvalidSpec, WeightsError
 from phoneward.export.clip import TorchStage
 from phoneward.export.models.efficienttam.family import card_of
+from phoneward.export.models.efficienttam.image_encoder import ImageEncoder
 from phoneward.export.models.efficienttam.lite0_trunk import Lite0Trunk
 from phoneward.export.models.efficienttam.model import EfficientTAM
 from phoneward.export.models.efficienttam.stages import Encode, Memorize, Prompt, Propagate
-from phoneward.export.models.efficienttam.variants import NANO, PARAMETERS
-from phoneward.export.train.clips import Pool, open_pool
+from phoneward.export.models.efficienttam.variants import NANO, PARAMETERS, Variant
+from phoneward.export.train.clips import LEVELS, Pool, open_pool
 from phoneward.export.train.loop import Schedule
 from phoneward.export.train.tam import curve, plan
 from phoneward.export.train.tam.batch import Batch, Sampling, draw, shown
@@ -139,6 +140,16 @@ def test_the_frozen_trunk_is_the_trunk(model: EfficientTAM) -> None:
     frozen = FrozenTrunk(trunk)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in frozen.trunk.modules())
     torch.testing.assert_close(frozen(images), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_plain_vision_transformer_takes_several_images_at_once() -> None:
+    torch.manual_seed(0)
+    # 20 places in windows of 14: some are filled up
+    plain = Variant("plain", embedding=24, heads=2, image=320)
+    encoder = ImageEncoder(plain).eval().requires_grad_(False)
+    images, positions = torch.randn(2, 3, 320, 320), encoder.trunk.positions(plain.grid)
+    alone = torch.cat([encoder(each, positions) for each in images.split(1)])
+    torch.testing.assert_close(encoder(images, positions), alone, rtol=1e-4, atol=1e-4)
 
 
 def test_the_trunk_keeps_its_statistics_in_training() -> None:
@@ -273,10 +284,17 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
 
 
 def test_the_curriculum_goes_from_easy_to_hard() -> None:
-    assert [part.sampling.level for part in CURRICULUM] == ["image", "slow", "full", "full", "full"]
     sizes = [part.sampling.size for part in CURRICULUM]
     assert sizes == sorted(sizes)
     assert sizes[-1] == NANO.image
+    # first without the trunk, then with it
+    shares = [part.trunk for part in CURRICULUM]
+    assert (shares[0], shares) == (0, sorted(shares))
+    for share in set(shares):
+        hows = [part.sampling for part in CURRICULUM if part.trunk == share]
+        levels = [list(LEVELS).index(how.level) for how in hows]
+        assert levels == sorted(levels)
+        assert [how.frames for how in hows] == sorted(how.frames for how in hows)
     # every age that a memory bank holds is seen
     assert CURRICULUM[-1].sampling.frames > NANO.slots
     quick = shortened(CURRICULUM, 0.01)

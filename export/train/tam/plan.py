@@ -78,6 +78,25 @@ CURRICULUM = (
         Sampling("full", 256, 8, clips=3, objects=3, masks=0.6, stride=3, reuse=4),
         _schedule(500, 6e-4, 2e-5),
     ),
+    # from here on the trunk learns too
+    Part(
+        "prompts",
+        Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4),
+        _schedule(400, 1e-3, 1e-3),
+        trunk=0.3,
+    ),
+    Part(
+        "tuned",
+        Sampling("full", 256, 5, clips=4, objects=3, masks=0.5, stride=4, reuse=4),
+        _schedule(300, 1e-3, 8e-4),
+        trunk=0.3,
+    ),
+    Part(
+        "last",
+        Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4),
+        _schedule(700, 8e-4, 2e-5),
+        trunk=0.3,
+    ),
 )
 
 
