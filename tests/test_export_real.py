@@ -25,7 +25,7 @@ ONE_A_FAMILY = (
 )
 # whose conversion takes longest: the rest of these two formats is in the matrix
 ALWAYS = {
-    "executorch": ("mobilenetv3_small_100", "efficientnet_lite0"),
+    "executorch": ("efficientnet_lite0",),
     "tflite": ("mobilevit_xxs", "efficientnet_lite0"),
 }
 ONE_EACH = [
