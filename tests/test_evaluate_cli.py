@@ -22,6 +22,7 @@ from phoneward.runtime.evaluation.annotation import read_annotation
 from phoneward.runtime.evaluation.baselines.copy import Copy
 from phoneward.runtime.evaluation.folder import EvaluationFolder
 from phoneward.runtime.evaluation.result import EvaluationRecord, Subject
+from phoneward.runtime.evaluation.sheet import chosen
 from tests.command_line import run as phoneward
 from tests.evaluation_clips import Scripted, labels, sequence, square, write_davis
 
@@ -134,12 +135,24 @@ def test_many_sequences(
     assert capsys.readouterr().out.count("clip ") == told
 
 
-def test_a_sheet_shows_the_worst_the_median_and_the_best(tmp_path: Path, davis: Path) -> None:
+@pytest.mark.parametrize(("count", "rows"), [(2, 2), (7, 7), (8, 6), (13, 7)])
+def test_a_sheet_has_a_row_for_each_of_a_few_sequences(
+    count: int, rows: int, tmp_path: Path, davis: Path
+) -> None:
     folder = EvaluationFolder(tmp_path / "out")
-    folder.close(record_of(davis, 5, folder))
+    folder.close(record_of(davis, count, folder))
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
-        # three rows of square tiles 240 high, with two lines of text above each
-        assert 3 * 240 < sheet.height < 4 * 240
+        # square tiles 240 high, with two lines of text above each
+        assert rows * 240 < sheet.height < (rows + 1) * 240
+
+
+def test_of_many_sequences_a_sheet_shows_the_worst_the_quartiles_and_the_best(davis: Path) -> None:
+    result = record_of(davis, 41).result.tracker
+    one = result.sequences[0]
+    many = [one.model_copy(update={"name": f"{i:02d}", "jf": i / 40}) for i in range(41)]
+    shown = chosen(result.model_copy(update={"sequences": tuple(reversed(many))}))
+    assert [each.name for _, each in shown] == ["00", "01", "02", "10", "20", "30", "40"]
+    assert [rank for rank, _ in shown][3:] == ["first quartile", "median", "third quartile", "best"]
 
 
 def test_an_earlier_evaluation_is_replaced_only_if_asked_for(

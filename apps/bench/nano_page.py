@@ -77,8 +77,9 @@ def _scores(judged: Judged, picture: str) -> str:
         f"{subject.format} {subject.precision} by {subject.engine}, {subject.threads} threads.\n\n"
     )
     table = markdown_table(("", "J&F", "J", "F", "J decay", "F decay", "ms/frame"), rows)
-    sheet = f"\n![The worst, the median and the best clip; white: the annotation]({picture})\n"
-    return title + table + sheet
+    return (
+        f"{title}{table}\n![The worst clips, the quartiles and the best; white: true]({picture})\n"
+    )
 
 
 def _clip(results: NanoResults) -> str:

@@ -1,4 +1,4 @@
-"""A contact sheet: the worst, the median and the best sequence, over time."""
+"""A contact sheet: the three worst sequences, the quartiles and the best one, over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from phoneward.runtime.evaluation.result import SequenceResult, TrackerResult
 
-_COLUMNS, _TILE, _LINE, _GAP = 6, 240, 14, 4
+_ROWS, _COLUMNS, _TILE, _LINE, _GAP = 7, 6, 240, 14, 4
 _TRUE = np.array([255, 255, 255], np.uint8)
 
 
@@ -59,11 +59,21 @@ class Sheet:
 
 
 def chosen(result: TrackerResult) -> Iterable[tuple[str, SequenceResult]]:
-    """Return the worst, the median and the best sequence by J&F; of fewer than three all."""
+    """Return the worst three, the quartiles and the best sequence by J&F; of up to seven all."""
     ranked = sorted(result.sequences, key=lambda each: (each.jf, each.name))
+    if len(ranked) <= _ROWS:
+        return [("", each) for each in ranked]
     last = len(ranked) - 1
-    ranks = {0: "worst", last // 2: "median", last: "best"} if last > 1 else {}
-    return [(ranks.get(i, ""), ranked[i]) for i in sorted({0, last // 2, last})]
+    places = {
+        0: "worst",
+        1: "second worst",
+        2: "third worst",
+        last // 4: "first quartile",
+        last // 2: "median",
+        3 * last // 4: "third quartile",
+        last: "best",
+    }
+    return [(rank, ranked[place]) for place, rank in sorted(places.items())]
 
 
 def _title(rank: str, result: SequenceResult) -> str:
