@@ -48,6 +48,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Let each of the processes that share the tests, and its children, compute in one thread.
+
+    Their small operations would wait for each other's threads ten times as long as they take. What
+    is to run in more says so itself.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 ROOT = Path(__file__).parent.parent
 CLASSES = 10
 INPUTS = (
@@ -241,21 +259,13 @@ def tam_cache(tam_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _export_tracker(folder: Path) -> None:
-    import torch
-
     from phoneward.export.models.family import Knobs
     from phoneward.export.pipeline import export_bundle
     from phoneward.export.request import make_request
 
     knobs = Knobs(memory_slots=2)
     request = make_request("efficienttam_nano", "random", (), ["onnx"], (), knobs)
-    threads = torch.get_num_threads()
-    # small operations: on a busy machine several threads wait for each other ten times as long
-    torch.set_num_threads(1)
-    try:
-        export_bundle(request, folder)
-    finally:
-        torch.set_num_threads(threads)
+    export_bundle(request, folder)
 
 
 def write_bundle(folder: Path) -> None:
