@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from phoneward.errors import InvalidSpec, WeightsError
 from phoneward.export.clip import TorchStage
@@ -25,7 +26,7 @@ from phoneward.export.train.loop import Schedule
 from phoneward.export.train.tam import curve, plan
 from phoneward.export.train.tam.batch import Batch, Sampling, draw, shown
 from phoneward.export.train.tam.frozen import FrozenTrunk
-from phoneward.export.train.tam.losses import dice, focal, iou, loss_of
+from phoneward.export.train.tam.losses import LossWeights, dice, focal, iou, loss_of, outline
 from phoneward.export.train.tam.plan import CURRICULUM, Part, shortened
 from phoneward.export.train.tam.run import Training, run
 from phoneward.export.train.tam.start import begin
@@ -98,6 +99,21 @@ def test_dice_focal_and_iou_by_hand() -> None:
     assert focal(sure, target).item() == pytest.approx(0.75 * 50 / 4, rel=1e-4)
 
 
+def test_of_a_masks_pixels_those_near_its_outline_count() -> None:
+    target = torch.zeros(1, 1, 12, 12)
+    target[..., :6] = 1
+    sure = 50 * (2 * target - 1)
+    assert outline(sure, target).item() == pytest.approx(0, abs=1e-6)
+    near, far = sure.clone(), sure.clone()
+    near[0, 0, 3, 5] *= -1
+    far[0, 0, 3, 2] *= -1
+    # two columns either side of it are near; one of those pixels is wrong, with an entropy of 50
+    assert outline(near, target).item() == pytest.approx(50 / (4 * 12), rel=1e-4)
+    assert outline(far, target).item() == pytest.approx(0, abs=1e-6)
+    # nothing has no outline
+    assert outline(sure, torch.zeros_like(target)).item() == 0
+
+
 def guess(logits: torch.Tensor, frame: int = 0) -> Guess:
     count, candidates = logits.shape[:2]
     return Guess(
@@ -115,7 +131,7 @@ def test_of_candidates_the_best_one_learns() -> None:
     logits = torch.zeros(1, 3, 8, 8)
     logits[:, 1, :4] = 1.0
     logits.requires_grad_(True)
-    loss_of([guess(logits)], truth, 10.0).backward()
+    loss_of([guess(logits)], truth, LossWeights(focal=10.0, outline=0.5)).backward()
     assert logits.grad is not None
     moved = logits.grad.abs().sum((2, 3))[0]
     assert moved[1] > 0
@@ -126,7 +142,7 @@ def test_what_is_out_of_sight_has_no_mask_to_learn() -> None:
     truth = torch.zeros(2, 1, 16, 16)
     truth[1, 0, :4] = 1
     logits = torch.zeros(2, 1, 8, 8, requires_grad=True)
-    loss_of([guess(logits)], truth, 10.0).backward()
+    loss_of([guess(logits)], truth, LossWeights(focal=10.0, outline=0.5)).backward()
     assert logits.grad is not None
     assert logits.grad[0].abs().max() == 0
     assert logits.grad[1].abs().max() > 0
@@ -238,7 +254,13 @@ def said(batch: Batch) -> Said:
 
 TINY = (
     Part("one", Sampling("still", SIDE, 1, clips=1, objects=1), Schedule(2, 1, 1e-3, clip=1.0)),
-    Part("two", Sampling("slow", SIDE, 2, clips=1, objects=1), Schedule(1, 1, 1e-3, clip=1.0)),
+    Part(
+        "two",
+        Sampling("slow", SIDE, 2, clips=1, objects=1),
+        Schedule(1, 1, 1e-3, clip=1.0),
+        weights=LossWeights(focal=10.0, outline=0.5),
+        mean_with="one",
+    ),
 )
 
 
@@ -269,6 +291,14 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
     file = run(parts, lambda *_: None)
     assert file.read_bytes() == run(whole, lambda *_: None).read_bytes()
     assert file.stat().st_size < 6e6
+    one, two = (
+        torch.load(whole.folder / f"{name}.pt", weights_only=True)["model"]
+        for name in ("0-one", "1-two")
+    )
+    name = "memory_attention.layers.0.linear1.weight"
+    assert not torch.equal(one[name], two[name])
+    mean = (one[name] + two[name]) / 2
+    assert torch.equal(load_file(file)[name], mean.half())
     assert curve.draw(whole).stat().st_size > 1000
     rows, others = (curve.read(each.folder / "0-one.csv") for each in (whole, parts))
     assert len(rows["loss"]) == 4
@@ -285,16 +315,30 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
 
 def test_the_curriculum_goes_from_easy_to_hard() -> None:
     levels = [part.sampling.level for part in CURRICULUM]
-    assert levels == ["image", "slow", "full", "full", "full", "image", "full", "full"]
+    assert levels == [
+        *("image", "slow", "full", "full", "full"),
+        *("image", "full", "full"),
+        *("image", "slow", "full"),
+    ]
     sizes = [part.sampling.size for part in CURRICULUM]
     assert sizes == sorted(sizes)
     assert sizes[-1] == NANO.image
-    # first without the trunk, then with it
-    shares = [part.trunk for part in CURRICULUM]
-    assert (shares[0], shares) == (0, sorted(shares))
-    for share in set(shares):
-        frames = [part.sampling.frames for part in CURRICULUM if part.trunk == share]
+    # first without the trunk, then with it; outlines last
+    kinds = [(part.trunk, part.weights.outline) for part in CURRICULUM]
+    assert (kinds[0], kinds) == ((0, 0), sorted(kinds))
+    for kind in set(kinds):
+        frames = [
+            part.sampling.frames
+            for part in CURRICULUM
+            if (part.trunk, part.weights.outline) == kind
+        ]
         assert frames == sorted(frames)
+    # what is averaged with was trained before
+    names = [part.name for part in CURRICULUM]
+    assert len(names) == len(set(names))
+    means = [(part.mean_with, names[:number]) for number, part in enumerate(CURRICULUM)]
+    assert all(name in before for name, before in means if name)
+    assert CURRICULUM[-1].mean_with == "eight"
     # every age that a memory bank holds is seen
     assert CURRICULUM[-1].sampling.frames > NANO.slots
     quick = shortened(CURRICULUM, 0.01)

@@ -43,11 +43,11 @@ def draw(training: Training) -> Path:
         for axes in (losses, ious):
             axes.axvline(start, color="0.8", linewidth=0.8)
         losses.annotate(
-            f" {part.name}\n {part.sampling.size} px\n {part.sampling.frames} frames",
-            (start, 1),
+            f"{part.name}, {part.sampling.size} px, {part.sampling.frames} fr.",
+            (start, 1.03),
             xycoords=("data", "axes fraction"),
-            verticalalignment="top",
-            fontsize=8,
+            rotation=35,
+            fontsize=7,
         )
         start += len(steps)
     losses.set_ylabel("loss")

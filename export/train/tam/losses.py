@@ -1,11 +1,13 @@
-"""SAM 2's losses (arXiv 2408.00714, appendix D.2.1): focal, dice, IoU and presence.
+"""SAM 2's losses (arXiv 2408.00714, appendix D.2.1), and one for outlines.
 
-There the focal loss counts twenty times as much as the others. From a random start that much of it
-ends in empty masks, so that how much is up to the caller.
+SAM 2's are focal, dice, IoU and presence, and the focal loss counts twenty times as much as the
+others. From a random start that much of it ends in empty masks, so that how much is up to the
+caller. The outlines' is what J and F are lost by once an object is found.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,10 +18,19 @@ if TYPE_CHECKING:
     from phoneward.export.train.tam.unroll import Guess
 
 _ALPHA, _GAMMA = 0.25, 2.0
+_NEAR = 5  # side of the square about a pixel in which an outline is near
 
 
-def loss_of(guesses: list[Guess], truth: Tensor, weight: float) -> Tensor:
-    """The loss of all guesses of a batch; `truth` is (N, T, S, S) of 0 and 1, `weight` the focal's.
+@dataclass(frozen=True)
+class LossWeights:
+    """How much the losses of a mask count beside dice."""
+
+    focal: float
+    outline: float
+
+
+def loss_of(guesses: list[Guess], truth: Tensor, weights: LossWeights) -> Tensor:
+    """The loss of all guesses of a batch; `truth` is (N, T, S, S) of 0 and 1.
 
     Masks are compared at twice the side of the model's logits. Of candidates that compete the one
     with the least mask loss learns its mask; all learn how good they are. A frame where the object
@@ -33,7 +44,9 @@ def loss_of(guesses: list[Guess], truth: Tensor, weight: float) -> Tensor:
         # what covers half a pixel nowhere is out of sight
         seen = (target.amax((1, 2, 3)) > 0.5).float()
         logits = F.interpolate(guess.logits, (side, side), mode="bilinear", align_corners=False)
-        masks = weight * focal(logits, target) + dice(logits, target)
+        masks = weights.focal * focal(logits, target) + dice(logits, target)
+        if weights.outline:
+            masks = masks + weights.outline * outline(logits, target)
         best = masks.min(1).values
         quality = (guess.ious - iou(logits, target)).abs().mean(1)
         presence = F.binary_cross_entropy_with_logits(guess.score[:, 0], seen, reduction="none")
@@ -57,6 +70,19 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     p = logits.sigmoid()
     both = (p * target).sum((2, 3))
     return 1 - (2 * both + 1) / (p.sum((2, 3)) + target.sum((2, 3)) + 1)
+
+
+def outline(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of (N, K, H, W) against (N, 1, H, W), a mean over what is near an outline.
+
+    Of a target without outline it is 0.
+    """
+    around = _NEAR // 2
+    most = F.max_pool2d(target, _NEAR, 1, around)
+    least = -F.max_pool2d(-target, _NEAR, 1, around)
+    near = (most - least > 0.5).float()
+    entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return (near * entropy).sum((2, 3)) / near.sum((2, 3)).clamp(min=1)
 
 
 def iou(logits: Tensor, target: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 
 from phoneward.export.train.loop import Schedule
 from phoneward.export.train.tam.batch import Sampling
+from phoneward.export.train.tam.losses import LossWeights
 
 EPOCH = 20
 """Steps between two checkpoints."""
 TRUNK = "image_encoder.trunk."
+_PLAIN = LossWeights(focal=10.0, outline=0.0)
+_OUTLINED = LossWeights(focal=10.0, outline=0.5)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Part:
         schedule: `epochs` of `EPOCH` steps each.
         trunk: share of the learning rate for the trunk; 0 leaves it as ImageNet made it.
         correct: share of the steps in which errors are clicked.
-        focal: weight of the focal loss.
+        weights: of the losses.
+        mean_with: the earlier part with whose weights its own are averaged in the end, or "".
     """
 
     name: str
@@ -33,7 +37,8 @@ class Part:
     schedule: Schedule
     trunk: float = 0.0
     correct: float = 0.3
-    focal: float = 10.0
+    weights: LossWeights = _PLAIN
+    mean_with: str = ""
 
     @property
     def rates(self) -> dict[str, float]:
@@ -53,14 +58,14 @@ CURRICULUM = (
         Sampling("image", 128, 1, clips=16, objects=2, masks=0.25, reuse=4),
         _schedule(1600, 4e-3, 2e-3),
         correct=0.2,
-        focal=3.0,
+        weights=LossWeights(focal=3.0, outline=0.0),
     ),
     Part(
         "slow",
         Sampling("slow", 128, 3, clips=8, objects=3, masks=0.4, stride=2, reuse=4),
         _schedule(800, 2e-3, 1.5e-3),
         correct=0.2,
-        focal=5.0,
+        weights=LossWeights(focal=5.0, outline=0.0),
     ),
     Part(
         "full",
@@ -92,10 +97,34 @@ CURRICULUM = (
         trunk=0.3,
     ),
     Part(
-        "last",
+        "eight",
         Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4),
         _schedule(700, 8e-4, 2e-5),
         trunk=0.3,
+    ),
+    # from here on outlines count: masks had lost a sixth of their IoU in a copy of the same frame
+    Part(
+        "outlines",
+        Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4),
+        _schedule(300, 1e-3, 1e-3),
+        trunk=0.3,
+        weights=_OUTLINED,
+    ),
+    Part(
+        "copies",
+        Sampling("slow", 256, 3, clips=6, objects=4, masks=0.6, stride=2, reuse=4),
+        _schedule(300, 1e-3, 8e-4),
+        trunk=0.3,
+        correct=0.1,
+        weights=_OUTLINED,
+    ),
+    Part(
+        "last",
+        Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4),
+        _schedule(500, 8e-4, 2e-5),
+        trunk=0.3,
+        weights=_OUTLINED,
+        mean_with="eight",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,14 +91,26 @@ def run(training: Training, report: Report) -> Path:
     with claimed(training.folder, training.identity), Feeder(training.images) as feeder:
         with torch.device(training.device):
             model = _begun(training)
+            ends: dict[str, dict[str, Tensor]] = {}
             for number, part in enumerate(training.curriculum):
                 model = _train(model, part, _Course(training, number, feeder, report))
+                if part.mean_with:
+                    model.load_state_dict(mean(ends[part.mean_with], model.state_dict()))
+                ends[part.name] = model.state_dict()
         state = {
             key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
             for key, value in model.state_dict().items()
         }
         write_whole(file, serialized(state, {"variant": training.variant.name}))
     return file
+
+
+def mean(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Average two states of a model; what is no float, such as counts, is the second's."""
+    return {
+        key: (one[key] + value) / 2 if value.is_floating_point() else value
+        for key, value in other.items()
+    }
 
 
 def _check_device(name: str) -> None:
@@ -158,7 +170,7 @@ def step_of(model: EfficientTAM, part: Part, steps: Steps) -> Callable[[Batch], 
         truth = torch.from_numpy(batch.masks).to(device).float()
         correct = float(torch.rand((), device="cpu")) < part.correct
         guesses = Unroll(model, trunk)(batch, frames, truth, correct=correct)
-        value = loss_of(guesses, truth, part.focal)
+        value = loss_of(guesses, truth, part.weights)
         steps.write(value, guesses, truth)
         return value
 
