@@ -14,6 +14,9 @@ from phoneward.export.train.tam.losses import LossWeights
 EPOCH = 20
 """Steps between two checkpoints."""
 TRUNK = "image_encoder.trunk."
+# what parts are trained on twice
+_PICTURES = Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4)
+_CLIPS = Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4)
 _PLAIN = LossWeights(focal=10.0, outline=0.0)
 _OUTLINED = LossWeights(focal=10.0, outline=0.5)
 
@@ -86,7 +89,7 @@ CURRICULUM = (
     # from here on the trunk learns too
     Part(
         "prompts",
-        Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4),
+        _PICTURES,
         _schedule(400, 1e-3, 1e-3),
         trunk=0.3,
     ),
@@ -98,14 +101,14 @@ CURRICULUM = (
     ),
     Part(
         "eight",
-        Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4),
+        _CLIPS,
         _schedule(700, 8e-4, 2e-5),
         trunk=0.3,
     ),
     # from here on outlines count: masks had lost a sixth of their IoU in a copy of the same frame
     Part(
         "outlines",
-        Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4),
+        _PICTURES,
         _schedule(300, 1e-3, 1e-3),
         trunk=0.3,
         weights=_OUTLINED,
@@ -120,7 +123,7 @@ CURRICULUM = (
     ),
     Part(
         "last",
-        Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4),
+        _CLIPS,
         _schedule(500, 8e-4, 2e-5),
         trunk=0.3,
         weights=_OUTLINED,
