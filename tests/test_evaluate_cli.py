@@ -136,9 +136,7 @@ def test_many_sequences(
 
 
 @pytest.mark.parametrize(("count", "rows"), [(2, 2), (7, 7), (8, 6), (13, 7)])
-def test_a_sheet_has_a_row_for_each_of_a_few_sequences(
-    count: int, rows: int, tmp_path: Path, davis: Path
-) -> None:
+def test_a_sheet_has_seven_rows_at_most(count: int, rows: int, tmp_path: Path, davis: Path) -> None:
     folder = EvaluationFolder(tmp_path / "out")
     folder.close(record_of(davis, count, folder))
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
