@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMATS = ("onnx", "tflite", "executorch", "coreml")
 BIASED = ("prompt", "propagate")
 # the others are in the matrix: `mil` is slow, and two formats take minutes to lower; the small
-# tracker that ships is lowered to TFLite in every run
+# tracker that ships is lowered to ONNX and TFLite in every run
 ALWAYS = {"onnx": tuple(SCENARIOS), "coreml": ("long_ti_512",)}
 
 

@@ -61,7 +61,7 @@ def test_it_finds_what_is_clicked(tracker: Tracker) -> None:
 @pytest.mark.parametrize(
     "engines",
     [
-        pytest.param({"tflite": "litert"}, id="litert"),
+        pytest.param({"onnx": "onnxruntime", "tflite": "litert"}, id="two"),
         # minutes to lower
         pytest.param(
             {"onnx": "onnxruntime", "tflite": "litert", "executorch": "executorch"},
@@ -70,7 +70,7 @@ def test_it_finds_what_is_clicked(tracker: Tracker) -> None:
         ),
     ],
 )
-def test_an_engine_follows_the_bundled_clip(engines: dict[str, str], tmp_path: Path) -> None:
+def test_engines_follow_the_bundled_clip(engines: dict[str, str], tmp_path: Path) -> None:
     """What `phoneward demo` ends with."""
     request = make_request("efficienttam-nano", PRETRAINED, (), list(engines))
     bundle = export_bundle(request, tmp_path / "bundle", Options(use_cache=False))
