@@ -255,6 +255,17 @@ emulator("cortex-a76", sandbox).run(*some_program(Path({str(tmp_path)!r})), 1)
         assert not left.exists()
 
 
+@needs_emulator
+def test_an_emulator_whose_parent_is_gone_before_it_could_notice_does_not_run(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = copied_sandbox(cache)
+    compile_runner(sandbox, _HEAD + "for (;;) sleep(1); }", tmp_path)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(PlaceError, match="Could not load plugin"):
+        emulator("cortex-a76", sandbox).run(*some_program(tmp_path), 1)
+
+
 def _wait_until(happened: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
     while not happened():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -129,7 +130,8 @@ class Emulator:
         names = [[spec.name for spec in side] for side in (program.inputs, program.outputs)]
         command = [
             *(self.sandbox.qemu, "-seed", "1", "-cpu", self.core.qemu, "-L", "root"),
-            *("-plugin", "./counts.so,out=counts.txt", f"root/opt/{program.engine}"),
+            *("-plugin", f"./counts.so,out=counts.txt,parent={os.getpid()}"),
+            f"root/opt/{program.engine}",
             *("model", str(runs), *names[0], "--", *names[1]),
         ]
         try:

@@ -3,7 +3,8 @@
  * A program marks the beginning and the end of what is to be counted by closing a file descriptor
  * that cannot exist (marker.h). At each end the counts are written as one line to the file of the
  * argument `out`: `inference 61726622 strangers 0 fmla 210 sdot 33127424 ...`. `strangers` are the
- * instructions that other threads ran meanwhile: the counts are only exact if there are none.
+ * instructions that other threads ran meanwhile: the counts are only exact if there are none. The
+ * argument `parent` is the process that started the emulator, which does not outlive it.
  *
  * The interface is QEMU's plugin interface, version 1 (QEMU 7.2 has it), declared here because
  * Debian packages no header of it.
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "classes.h"
 #include "marker.h"
@@ -128,8 +130,14 @@ static void see_syscall(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv)
 {
     (void)info;
-    if (argc != 1 || strncmp(argv[0], "out=", 4) != 0) {
-        fprintf(stderr, "counts: takes out=FILE\n");
+    if (argc != 2 || strncmp(argv[0], "out=", 4) != 0 || strncmp(argv[1], "parent=", 7) != 0) {
+        fprintf(stderr, "counts: takes out=FILE,parent=PID\n");
+        return -1;
+    }
+    /* an emulator must not outlive who asked for it, who may be gone already */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != atoi(argv[1] + 7)) {
+        fprintf(stderr, "counts: whoever started this is gone\n");
         return -1;
     }
     out = fopen(argv[0] + 4, "w");
@@ -137,8 +145,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
         perror(argv[0] + 4);
         return -1;
     }
-    /* an emulator must not outlive who asked for it, nor leave a core file where a program fails */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* no core file where a program fails */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     qemu_plugin_register_vcpu_tb_trans_cb(id, translate_block);
     qemu_plugin_register_vcpu_syscall_cb(id, see_syscall);
