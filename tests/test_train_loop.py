@@ -30,7 +30,11 @@ def epoch(generator: Generator) -> list[tuple[Tensor, Tensor]]:
 
 
 def train(
-    folder: Path, stop_at: int | None = None, key: str = "a", rate: float = 0.05
+    folder: Path,
+    stop_at: int | None = None,
+    key: str = "a",
+    rate: float = 0.05,
+    average: float = 0.0,
 ) -> tuple[nn.Module, list[float]]:
     network = model()
 
@@ -42,22 +46,46 @@ def train(
         network,
         epoch,
         lambda b: (network(b[0]) - b[1]).square().mean(),
-        Phase("sum", Schedule(4, 8, rate), 5),
+        Phase("sum", Schedule(4, 8, rate), 5, average=average),
         Checkpoint(folder / "sum.pt", key),
         report,
     )
     return network, losses
 
 
+@pytest.mark.parametrize("average", [0.0, 0.8])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path, at: int) -> None:
-    whole, losses = train(tmp_path / "whole")
+def test_an_interrupted_training_ends_as_one_that_was_not(
+    tmp_path: Path, at: int, average: float
+) -> None:
+    whole, losses = train(tmp_path / "whole", average=average)
     with pytest.raises(Stop):
-        train(tmp_path / "cut", stop_at=at)
-    resumed, again = train(tmp_path / "cut")
+        train(tmp_path / "cut", stop_at=at, average=average)
+    resumed, again = train(tmp_path / "cut", average=average)
     assert again == losses
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_training_may_end_with_the_mean_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = [model()[0].weight.detach()]  # type: ignore[index]
+    step = torch.optim.AdamW.step
+
+    def noted(self: torch.optim.AdamW) -> None:
+        step(self)
+        weights.append(self.param_groups[0]["params"][0].detach().clone())
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    averaged, losses = train(tmp_path / "one", average=0.8)
+    expected, *steps = weights
+    assert len(steps) == 12
+    for each in steps:
+        expected = 0.8 * expected + 0.2 * each
+    torch.testing.assert_close(averaged[0].weight, expected)  # type: ignore[index]
+    # the steps themselves are the same ones
+    assert train(tmp_path / "other")[1] == losses
 
 
 def test_it_learns_and_ends_in_eval_mode(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def test_a_clip_serves_several_steps_and_looks_different_each_time(
     # four at first, then one a step
     assert len(made) == 4 + 7
     assert not np.array_equal(batches[0].frames[0], batches[1].frames[0])
+    # another sampling of the same training has clips of its own
+    draw(stock, how, (1, 7))
+    made.clear()
+    draw(stock, how, (0, 0, 7))
+    assert not made
     # a training that goes on in the middle sees the same
     again = draw(Stock(pool), how, (0, 0, 5))
     np.testing.assert_array_equal(again.frames, batches[5].frames)

@@ -14,6 +14,8 @@ from phoneward.export.train.folder import write_whole
 if TYPE_CHECKING:
     from torch import nn, optim
 
+    from phoneward.export.train.average import Average
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -22,7 +24,13 @@ class Checkpoint:
     path: Path
     key: str
 
-    def save(self, model: nn.Module, optimizer: optim.Optimizer, losses: list[float]) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        losses: list[float],
+        average: Average | None = None,
+    ) -> None:
         """Write the state after the last of `losses`' epochs; raises `OSError`."""
         import torch
 
@@ -32,13 +40,17 @@ class Checkpoint:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
+        if average:
+            state["average"] = average.state()
         # by way of memory: torch takes a full disk for a fault of its own
         content = io.BytesIO()
         torch.save(state, content)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, content.getvalue())
 
-    def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> list[float]:
+    def restore(
+        self, model: nn.Module, optimizer: optim.Optimizer, average: Average | None = None
+    ) -> list[float]:
         """Load the state if there is one; returns the losses of the epochs that are done.
 
         Raises:
@@ -62,6 +74,8 @@ class Checkpoint:
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if average:
+            average.restore(state["average"])
         return losses
 
     def remove(self) -> None:

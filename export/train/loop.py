@@ -73,6 +73,8 @@ class Phase:
         rates: share of the learning rate for parameters whose names begin so; 0 keeps them as they
             are.
         muon: whether matrices take Muon's steps; what has one axis does not decay then.
+        average: what a step leaves of the running mean of the weights, which is what the phase
+            ends with (Polyak averaging); 0: it ends with the last weights.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Phase:
     seed: int
     rates: Mapping[str, float] = field(default_factory=dict)
     muon: bool = False
+    average: float = 0.0
 
 
 def fit(
@@ -101,18 +104,24 @@ def fit(
     """
     import torch
 
+    from phoneward.export.train.average import Average
+
     schedule = phase.schedule
     optimizer = optimizer_of(model, phase)
-    losses = checkpoint.restore(model, optimizer)
+    average = Average(model, phase.average) if phase.average else None
+    losses = checkpoint.restore(model, optimizer, average)
     model.train()
     for number in range(len(losses), schedule.epochs):
         report(phase.name, number, schedule.epochs)
         generator = torch.Generator().manual_seed(_seed(phase.seed, number))
         torch.manual_seed(_seed(phase.seed, number))  # of whatever draws inside the model
-        losses.append(_epoch(epoch(generator), loss, optimizer, (schedule, number)))
+        after = average.update if average else _nothing
+        losses.append(_epoch(epoch(generator), loss, optimizer, (schedule, number), after))
         if not math.isfinite(losses[-1]):
             raise InvalidSpec(f"{phase.name}: the loss of epoch {number + 1} is {losses[-1]}")
-        checkpoint.save(model, optimizer, losses)
+        checkpoint.save(model, optimizer, losses, average)
+    if average:
+        average.take()
     report(phase.name, schedule.epochs, schedule.epochs)
     model.eval()
     return losses
@@ -146,6 +155,7 @@ def _epoch(
     loss: Callable[[Batch], Tensor],
     optimizer: optim.Optimizer,
     place: tuple[Schedule, int],
+    after: Callable[[], None],
 ) -> float:
     import torch
 
@@ -162,8 +172,13 @@ def _epoch(
         if schedule.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, schedule.clip)
         optimizer.step()
+        after()
         total += value.item()
     return total / len(batches)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _seed(seed: int, epoch: int) -> int:

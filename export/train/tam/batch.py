@@ -72,14 +72,15 @@ class Batch:
 
 
 def draw(stock: Stock, how: Sampling, key: tuple[int, ...]) -> Batch:
-    """Make the batch that `key` (seed, phase, epoch, step) stands for."""
+    """Make the batch that `key` (seed, phase, epoch, which sampling, step of it) stands for."""
     *epoch, step = key
     rng = np.random.default_rng(key)
     frames, masks, owners, prompts = [], [], [], []
     for number in range(how.clips):
         # within an epoch the places take new clips in turn, not all at once
         made = (*epoch, number, (step + number) // how.reuse)
-        pixels, ids = view(stock.clip(how, number, made), how.frames, rng)
+        place = *epoch[-1:], number
+        pixels, ids = view(stock.clip(how, place, made), how.frames, rng)
         frames.append(pixels)
         for each in _chosen(followed(ids[0]), how.objects, rng):
             mask = ids == each

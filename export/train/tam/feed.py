@@ -42,10 +42,10 @@ class Feeder(Closing):
 
 @dataclass(frozen=True)
 class Feed:
-    """The batches of one epoch: those of `keys` (*key, 0), (*key, 1), ..."""
+    """The batches of one epoch, of `samplings` in turn: (*key, which of them, which turn)."""
 
     feeder: Feeder
-    how: Sampling
+    samplings: tuple[Sampling, ...]
     key: tuple[int, ...]
     steps: int
 
@@ -55,7 +55,9 @@ class Feed:
     def __iter__(self) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
         for step in range(self.steps):
-            waiting.append(self.feeder.ask(self.how, (*self.key, step)))
+            turn, which = divmod(step, len(self.samplings))
+            key = (*self.key, which, turn)
+            waiting.append(self.feeder.ask(self.samplings[which], key))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -14,7 +14,7 @@ from phoneward.export.train.tam.losses import LossWeights
 EPOCH = 20
 """Steps between two checkpoints."""
 TRUNK = "image_encoder.trunk."
-# what parts are trained on twice
+# what several parts are trained on
 _PICTURES = Sampling("image", 256, 1, clips=8, objects=3, masks=0.15, reuse=4)
 _CLIPS = Sampling("full", 256, 8, clips=3, objects=3, masks=0.5, stride=3, reuse=4)
 _PLAIN = LossWeights(focal=10.0, outline=0.0)
@@ -27,12 +27,14 @@ class Part:
 
     Attributes:
         name: of the part.
-        sampling: the clips of a step.
+        sampling: the clips of a step; those with most frames, where there are others.
         schedule: `epochs` of `EPOCH` steps each.
         trunk: share of the learning rate for the trunk; 0 leaves it as ImageNet made it.
         correct: share of the steps in which errors are clicked.
         weights: of the losses.
         mean_with: the earlier part with whose weights its own are averaged in the end, or "".
+        others: what the steps after one of `sampling` see, in turn.
+        average: as `Phase` has it.
     """
 
     name: str
@@ -42,6 +44,13 @@ class Part:
     correct: float = 0.3
     weights: LossWeights = _PLAIN
     mean_with: str = ""
+    others: tuple[Sampling, ...] = ()
+    average: float = 0.0
+
+    @property
+    def samplings(self) -> tuple[Sampling, ...]:
+        """What the steps see, in turn."""
+        return self.sampling, *self.others
 
     @property
     def rates(self) -> dict[str, float]:
@@ -128,6 +137,21 @@ CURRICULUM = (
         trunk=0.3,
         weights=_OUTLINED,
         mean_with="eight",
+    ),
+    # all that was trained apart, in turn
+    Part(
+        "mixed",
+        _CLIPS,
+        _schedule(1000, 6e-4, 1e-4),
+        trunk=0.3,
+        weights=_OUTLINED,
+        others=(
+            _PICTURES,
+            _CLIPS,
+            Sampling("slow", 256, 3, clips=6, objects=3, masks=0.6, stride=2, reuse=4),
+        ),
+        mean_with="last",
+        average=0.995,
     ),
 )
 

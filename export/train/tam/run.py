@@ -150,11 +150,11 @@ def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
     def epoch(generator: Generator) -> Feed:
         drawn = int(torch.randint(2**31, (), generator=generator, device="cpu"))
         steps.begin(drawn)
-        return Feed(course.feeder, part.sampling, (training.seed, number, drawn), EPOCH)
+        return Feed(course.feeder, part.samplings, (training.seed, number, drawn), EPOCH)
 
     with Steps(training.folder / f"{name}.csv") as steps:
         seed = training.seed * 100 + number
-        phase = Phase(part.name, part.schedule, seed, part.rates, muon=True)
+        phase = Phase(part.name, part.schedule, seed, part.rates, muon=True, average=part.average)
         fit(model, epoch, step_of(model, part, steps), phase, checkpoint, course.report)
     return model
 

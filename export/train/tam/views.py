@@ -26,13 +26,13 @@ _ATTEMPTS = 3
 
 
 class Stock:
-    """The clips that are in use: one for each place in a batch."""
+    """The clips that are in use: one for each place in the batches of a sampling."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._clips: dict[int, tuple[tuple[object, ...], Clip]] = {}
+        self._clips: dict[tuple[int, ...], tuple[tuple[object, ...], Clip]] = {}
 
-    def clip(self, how: Sampling, place: int, key: tuple[int, ...]) -> Clip:
+    def clip(self, how: Sampling, place: tuple[int, ...], key: tuple[int, ...]) -> Clip:
         """Return the clip of `key`, which stays until its place asks for another."""
         wanted = (how, key)
         if place not in self._clips or self._clips[place][0] != wanted:
