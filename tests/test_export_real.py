@@ -28,7 +28,7 @@ ALWAYS = {
     "coreml": ("efficientformer_l1", "efficientformerv2_s0", "mobilevit_xxs"),
     "onnx": ("efficientformerv2_s0", "mobilevitv2_050", "mobilenetv3_small_100"),
     "executorch": ("efficientnet_lite0",),
-    "tflite": ("mobilevit_xxs", "efficientnet_lite0"),
+    "tflite": ("efficientnet_lite0",),
 }
 ONE_EACH = [
     pytest.param(
