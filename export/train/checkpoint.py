@@ -14,8 +14,6 @@ from phoneward.export.train.folder import write_whole
 if TYPE_CHECKING:
     from torch import nn, optim
 
-    from phoneward.export.train.average import Average
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -29,7 +27,7 @@ class Checkpoint:
         model: nn.Module,
         optimizer: optim.Optimizer,
         losses: list[float],
-        average: Average | None = None,
+        average: nn.Module | None = None,
     ) -> None:
         """Write the state after the last of `losses`' epochs; raises `OSError`."""
         import torch
@@ -40,8 +38,8 @@ class Checkpoint:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        if average:
-            state["average"] = average.state()
+        if average is not None:
+            state["average"] = average.state_dict()
         # by way of memory: torch takes a full disk for a fault of its own
         content = io.BytesIO()
         torch.save(state, content)
@@ -49,7 +47,7 @@ class Checkpoint:
         write_whole(self.path, content.getvalue())
 
     def restore(
-        self, model: nn.Module, optimizer: optim.Optimizer, average: Average | None = None
+        self, model: nn.Module, optimizer: optim.Optimizer, average: nn.Module | None = None
     ) -> list[float]:
         """Load the state if there is one; returns the losses of the epochs that are done.
 
@@ -74,8 +72,8 @@ class Checkpoint:
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        if average:
-            average.restore(state["average"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         return losses
 
     def remove(self) -> None:

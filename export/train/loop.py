@@ -11,6 +11,7 @@ from phoneward.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn, optim
+    from torch.optim.swa_utils import AveragedModel
 
     from phoneward.export.train.checkpoint import Checkpoint
 
@@ -104,24 +105,26 @@ def fit(
     """
     import torch
 
-    from phoneward.export.train.average import Average
-
     schedule = phase.schedule
     optimizer = optimizer_of(model, phase)
-    average = Average(model, phase.average) if phase.average else None
-    losses = checkpoint.restore(model, optimizer, average)
+    average = _average(model, phase.average) if phase.average else None
+    losses = checkpoint.restore(model, optimizer, average and average.module)
+
+    def after() -> None:
+        if average:
+            average.update_parameters(model)
+
     model.train()
     for number in range(len(losses), schedule.epochs):
         report(phase.name, number, schedule.epochs)
         generator = torch.Generator().manual_seed(_seed(phase.seed, number))
         torch.manual_seed(_seed(phase.seed, number))  # of whatever draws inside the model
-        after = average.update if average else _nothing
         losses.append(_epoch(epoch(generator), loss, optimizer, (schedule, number), after))
         if not math.isfinite(losses[-1]):
             raise InvalidSpec(f"{phase.name}: the loss of epoch {number + 1} is {losses[-1]}")
-        checkpoint.save(model, optimizer, losses, average)
+        checkpoint.save(model, optimizer, losses, average and average.module)
     if average:
-        average.take()
+        model.load_state_dict(average.module.state_dict())
     report(phase.name, schedule.epochs, schedule.epochs)
     model.eval()
     return losses
@@ -177,8 +180,12 @@ def _epoch(
     return total / len(batches)
 
 
-def _nothing() -> None:
-    pass
+def _average(model: nn.Module, kept: float) -> AveragedModel:
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(kept), use_buffers=True)
+    average.update_parameters(model)  # the first time it copies
+    return average
 
 
 def _seed(seed: int, epoch: int) -> int:
