@@ -63,6 +63,7 @@ def test_sets_of_artifacts_are_held_against_pytorch(
     assert row.ious == (0.5, 0.5)
     assert row.frame_ms == 2.0
     assert len(row.runs) == 2
+    assert bench.rows() == [bench.row(PYTORCH), row]
 
     def fail(*_: object) -> Followed:
         raise ChildError("it fell over")
@@ -70,6 +71,13 @@ def test_sets_of_artifacts_are_held_against_pytorch(
     monkeypatch.setattr("phoneward.apps.bench.nano.run_child", fail)
     bench.follow(0, ("tflite", Precision.FP16))
     assert [(one.format, one.error) for one in bench.refused] == [("tflite", "it fell over")]
+    # of what failed later the earlier rounds do not count, and without PyTorch nothing does
+    bench.follow(2, ONNX)
+    with pytest.raises(ChildError, match="no set of artifacts"):
+        bench.rows()
+    bench.follow(2, PYTORCH)
+    with pytest.raises(ChildError, match="PyTorch cannot follow the clip: it fell over"):
+        bench.rows()
 
 
 def results() -> NanoResults:

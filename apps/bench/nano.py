@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
             bench.follow,
             options.lock,
         )
-        rows = [bench.row(kind) for kind in bench.runs]
+        rows = bench.rows()
         fastest = min(rows[1:], key=lambda row: row.frame_ms)
         bundle = bench.bundles[fastest.format, fastest.precision]
         with held(options.lock, exclusive=True):
@@ -137,6 +137,19 @@ class Bench:
         else:
             self.runs.setdefault(kind, []).append(done)
 
+    def rows(self) -> list[ClipRow]:
+        """Return what came of PyTorch, then of each set that ran every time.
+
+        Raises:
+            ChildError: that is not PyTorch and one more.
+        """
+        for one in self.refused:
+            if (one.format, one.precision) == _REFERENCE:
+                raise ChildError(f"PyTorch cannot follow the clip: {one.error}")
+        if len(self.runs) < 2:
+            raise ChildError("no set of artifacts can follow the clip")
+        return [self.row(_REFERENCE), *(self.row(kind) for kind in self.runs if kind != _REFERENCE)]
+
     def row(self, kind: Kind) -> ClipRow:
         """Return what came of a set: its times, and its agreement with PyTorch."""
         expected, found = (np.load(self._answer(each)) for each in (_REFERENCE, kind))
@@ -186,6 +199,7 @@ class Bench:
         return self.work / f"evaluation-{prompt.value}"
 
     def _refuse(self, kind: Kind, error: PhonewardError) -> None:
+        self.runs.pop(kind, None)
         self.refused.append(Refused(format=kind[0], precision=kind[1], error=str(error)))
 
     def _answer(self, kind: Kind) -> Path:

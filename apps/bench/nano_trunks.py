@@ -8,6 +8,7 @@ are trained on the same pictures, the first part of efficienttam-nano's curricul
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -84,6 +85,8 @@ def main(arguments: Sequence[str]) -> int:
         for trunk, variant in TRUNKS.items():
             part = part_of(variant, options.steps)
             folder = options.work.absolute() / "nano-trunks" / f"{variant.name}-{options.steps}"
+            if (folder / f"{variant.name}.safetensors").exists():  # measured on another day
+                shutil.rmtree(folder)
             run(Training((part,), folder, variant=variant), progress)
             rows.append(_row(trunk, variant, curve.read(folder / f"0-{part.name}.csv")))
     results = TrunkResults(
