@@ -113,6 +113,21 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
         train(tmp_path, rate=1e30)
 
 
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    network, kept = nn.Linear(3, 1), tmp_path / "sum.pt"
+    # the loss is 0, its gradient is not a number
+    with pytest.raises(InvalidSpec, match="sum: after epoch 1 weights are not finite"):
+        fit(
+            network,
+            lambda _: [torch.ones(1, 3)],
+            lambda x: (0 * network(x)).sqrt().sum(),
+            Phase("sum", Schedule(4), 0),
+            Checkpoint(kept, "a"),
+            lambda *_: None,
+        )
+    assert not kept.exists()
+
+
 def test_the_rate_rises_and_falls_to_nothing() -> None:
     assert SCHEDULE.rate_at(0) == 0
     assert SCHEDULE.rate_at(0.05) == pytest.approx(0.025)

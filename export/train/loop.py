@@ -101,7 +101,7 @@ def fit(
     same machine with the same number of threads.
 
     Raises:
-        InvalidSpec: the checkpoint is of something else; or the loss is not finite.
+        InvalidSpec: the checkpoint is of something else; or the loss or a weight is not finite.
     """
     import torch
 
@@ -122,6 +122,9 @@ def fit(
         losses.append(_epoch(epoch(generator), loss, optimizer, (schedule, number), after))
         if not math.isfinite(losses[-1]):
             raise InvalidSpec(f"{phase.name}: the loss of epoch {number + 1} is {losses[-1]}")
+        # its last step is in no loss yet
+        if not all(bool(each.isfinite().all()) for each in model.parameters()):
+            raise InvalidSpec(f"{phase.name}: after epoch {number + 1} weights are not finite")
         checkpoint.save(model, optimizer, losses, average and average.module)
     if average:
         model.load_state_dict(average.module.state_dict())
