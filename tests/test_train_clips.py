@@ -68,6 +68,7 @@ def test_another_process_makes_the_same_bytes(pool: Pool) -> None:
 
 def test_a_pickled_pool_makes_the_same_clips_and_another_seed_others(pool: Pool) -> None:
     again = pickle.loads(pickle.dumps(pool))
+    assert again.digest == pool.digest
     recipe = ClipRecipe(SMALL, 2)
     assert digest(generate(again, recipe, 3)) == digest(generate(pool, recipe, 3))
     assert digest(generate(pool, recipe, 4)) != digest(generate(pool, recipe, 3))

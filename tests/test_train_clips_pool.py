@@ -79,6 +79,7 @@ def test_the_users_pictures_are_used(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     cutout(tmp_path / "b.png")
     pool, without = open_pool("train", [tmp_path], system=False), open_pool("train", system=False)
+    assert pool.digest != without.digest
     assert pool.count(PHOTO) == without.count(PHOTO) + 1
     assert pool.count(CUTOUT) == 1
     rng = np.random.default_rng(0)

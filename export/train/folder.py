@@ -62,7 +62,9 @@ def _check(folder: Path, identity: dict[str, object]) -> None:
     different = [key for key in asked if found.get(key) != asked[key]]
     if different:
         key = different[0]
+        values = found.get(key), asked[key]
+        short = all(isinstance(each, int | float | str | None) for each in values)
+        told = f" ({values[0]}, not {values[1]})" if short else ""
         raise InvalidSpec(
-            f"{folder} holds a training with another {key} ({found.get(key)}, not {asked[key]}); "
-            "choose another output folder"
+            f"{folder} holds a training with another {key}{told}; choose another output folder"
         )

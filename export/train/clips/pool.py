@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -51,6 +53,12 @@ class Pool:
     def __reduce__(self) -> tuple[type[Pool], tuple[str, tuple[Path, ...]]]:
         """Pickle as the places alone."""
         return Pool, (self.split, self.places)
+
+    @property
+    def digest(self) -> str:
+        """Return a checksum of what is drawn from: the pictures' groups, names and sizes."""
+        rows = [(entry.group, Path(entry.name).name, entry.shape) for entry, _ in self._entries]
+        return hashlib.sha256(json.dumps([self.split, rows]).encode()).hexdigest()
 
     def count(self, group: str) -> int:
         """Return how many pictures a group has, the user's included."""

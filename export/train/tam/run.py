@@ -58,13 +58,13 @@ class Training:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What decides the outcome; raises as `given`."""
+        """What decides the weights but for rounding; raises as `given` and `open_pool`."""
         given = self.given()
         return {
             "curriculum": [asdict(part) for part in self.curriculum],
             "seed": self.seed,
             "variant": asdict(self.variant),
-            "images": [str(each) for each in self.images],
+            "pictures": open_pool("train", folders=list(self.images)).digest,
             "weights": given.record.sha256 if given else None,
         }
 
@@ -79,15 +79,13 @@ def run(training: Training, report: Report) -> Path:
     Raises:
         InvalidSpec: the folder holds another training, or what is in it is damaged; or there is no
             such device.
-        DataError, ImageError: one of the user's pictures cannot be used.
+        DataError, ImageError: one of the user's pictures cannot be used, or clips cannot be made.
         WeightsError: the weights to begin with cannot be read, or do not fit.
         MissingExtra: the trunk's ImageNet weights, or the clips' pictures are not installed.
         OSError: the folder cannot be written.
     """
     file = training.folder / f"{training.variant.name}.safetensors"
     _check_device(training.device)
-    # what is wrong with the pictures is told before the folder is taken
-    open_pool("train", folders=list(training.images))
     with claimed(training.folder, training.identity), Feeder(training.images) as feeder:
         with torch.device(training.device):
             model = _begun(training)
@@ -142,7 +140,8 @@ def _begun(training: Training) -> EfficientTAM:
 
 def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
     training, number = course.training, course.number
-    remembered = max(1, min(training.variant.slots, part.sampling.frames - 1))
+    longest = max(each.frames for each in part.samplings)
+    remembered = max(1, min(training.variant.slots, longest - 1))
     model = _sized(model, part.sampling.size, remembered)
     name = f"{number}-{part.name}"
     checkpoint = Checkpoint(training.folder / f"{name}.pt", f"{part} seed {training.seed}")
