@@ -41,7 +41,7 @@ class Entry:
     Attributes:
         memory: uint16 (C, T), the upper halves of float32: bfloat16, as the official predictor
             stores it.
-        pointer: float32 (1, 256).
+        pointer: float32 (1, P), 256 values but where a variant has fewer.
         logits: float32 (1, 1, 4g, 4g).
         score: logit of the object being in sight.
         iou: the model's estimate of the mask's quality, 0 to 1.
@@ -136,7 +136,7 @@ class MemoryBank:
         """Assemble what `propagate` reads besides the features, to track frame `index`.
 
         Returns `memory` (1, C, slots * T), `memory_age` (1, slots) and, if the model reads them,
-        `pointers` (1, n, 256) and `pointer_valid` (1, n).
+        `pointers` (1, n, P) and `pointer_valid` (1, n).
         """
         shape = self.shape
         # one slot is left to the newest frame, unless there is only one: what the object is comes

@@ -5,7 +5,7 @@ object{ID}/frames         int64 (f,)
 object{ID}/flags          bool (f, 2): conditioning frame?, tracked in reverse?
 object{ID}/answers        float32 (f, 2): object score, IoU
 object{ID}/memory         uint16 (f, C, T), upper halves of float32
-object{ID}/pointer        float32 (f, 1, 256)
+object{ID}/pointer        float32 (f, 1, P), P values a pointer
 object{ID}/logits         float32 (f, 1, 1, 4g, 4g)
 object{ID}/clicks         float32 (c, 3): x, y, label, frame after frame
 object{ID}/click_counts   int64 (f,), -1 for a frame that nobody prompted

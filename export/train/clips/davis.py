@@ -27,8 +27,11 @@ def held_out(
     They are 256 to 480 pixels wide, upright, square and wide ones.
 
     Raises:
+        UnknownName: no such level.
+        InvalidSpec: no number of frames for a clip.
         MissingExtra: a package with the pictures is not installed.
-        OutputError: the cache cannot be written.
+        DataError: the cache is damaged.
+        OutputError: it cannot be written.
     """
     pool = open_pool("held-out")
     for number in range(count):

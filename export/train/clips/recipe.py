@@ -20,8 +20,8 @@ class Level:
     Attributes:
         slowest: lower bound of the mean speed of what moves.
         fastest: its upper bound; single steps can be twice that.
-        pan: upper bound of the camera's mean speed.
-        turn: upper bound of the mean rotation in degrees a frame.
+        pan: upper bound of the camera's mean speed at a pace of 1; clips have up to 1.4.
+        turn: upper bound of the mean rotation in degrees a frame at that pace.
         bend: largest amplitude of deformation as a share of an object's size.
         flicker: whether light and noise differ between frames.
         events: whether objects jump, leave and return, and are covered by what passes.

@@ -56,7 +56,7 @@ def loss_of(guesses: list[Guess], truth: Tensor, weights: LossWeights) -> Tensor
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss (arXiv 1708.02002) of (N, K, H, W) against (N, 1, H, W), a mean over pixels."""
+    """Focal loss (N, K) of (N, K, H, W) and (N, 1, H, W), arXiv 1708.02002, a mean over pixels."""
     target = target.expand_as(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = logits.sigmoid()
@@ -66,14 +66,14 @@ def focal(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the Dice coefficient of (N, K, H, W) and (N, 1, H, W), smoothed by a pixel."""
+    """One minus the Dice coefficient (N, K) of (N, K, H, W) and (N, 1, H, W), smoothed a pixel."""
     p = logits.sigmoid()
     both = (p * target).sum((2, 3))
     return 1 - (2 * both + 1) / (p.sum((2, 3)) + target.sum((2, 3)) + 1)
 
 
 def outline(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of (N, K, H, W) against (N, 1, H, W), a mean over what is near an outline.
+    """Cross-entropy (N, K) of (N, K, H, W) against (N, 1, H, W), a mean of what is near an outline.
 
     Of a target without outline it is 0.
     """
