@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from phoneward.errors import InvalidSpec, WeightsError
+from phoneward.errors import DataError, InvalidSpec, WeightsError
 from phoneward.export.clip import TorchStage
 from phoneward.export.models.efficienttam.family import card_of
 from phoneward.export.models.efficienttam.image_encoder import ImageEncoder
@@ -23,15 +24,17 @@ from phoneward.export.models.efficienttam.stages import Encode, Memorize, Prompt
 from phoneward.export.models.efficienttam.variants import NANO, PARAMETERS, Variant
 from phoneward.export.train.clips import Pool, open_pool
 from phoneward.export.train.loop import Schedule
-from phoneward.export.train.tam import curve, plan
-from phoneward.export.train.tam.batch import Batch, Sampling, draw, shown
+from phoneward.export.train.tam import curve
+from phoneward.export.train.tam.batch import Batch, Sampling, draw, place, shown
+from phoneward.export.train.tam.feed import Feed, Feeder
 from phoneward.export.train.tam.frozen import FrozenTrunk
 from phoneward.export.train.tam.losses import LossWeights, dice, focal, iou, loss_of, outline
 from phoneward.export.train.tam.plan import CURRICULUM, Part, shortened
 from phoneward.export.train.tam.run import Training, run
 from phoneward.export.train.tam.start import begin
-from phoneward.export.train.tam.unroll import Guess, Unroll
+from phoneward.export.train.tam.unroll import Guess, Unroll, clicked
 from phoneward.export.train.tam.views import Stock
+from phoneward.runtime.evaluation.prompting import PromptKind, prompt_of
 from phoneward.runtime.prompts import Prompt as Said
 from phoneward.runtime.tracker import Tracker
 
@@ -87,6 +90,20 @@ def test_an_object_is_shown_where_it_is() -> None:
         for (x, y), label in zip(points[real], labels[real], strict=True):
             assert mask[int(y), int(x)] == bool(label)
     assert {(True, ()), (False, (2.0, 3.0)), (False, (1.0,))} <= kinds
+
+
+def test_a_click_is_where_a_user_puts_it() -> None:
+    """The middle of a pixel, as the evaluation clicks."""
+    mask = np.zeros((SIDE, SIDE), np.bool_)
+    mask[20, 30] = True
+    drawn = place(mask, np.random.default_rng(0))
+    assert (tuple(drawn),) == prompt_of(PromptKind.CLICK, 1, mask).points
+    # where a mask is wrong, too
+    points, labels = torch.zeros(1, 5, 2), torch.full((1, 5), -2.0)
+    truth = torch.from_numpy(mask)[None].float()
+    points, labels = clicked(points, labels, torch.full((1, 1, SIDE, SIDE), -1.0), truth)
+    assert points[0, 4].tolist() == list(drawn)
+    assert labels[0, 4] == 1
 
 
 def test_dice_focal_and_iou_by_hand() -> None:
@@ -198,7 +215,8 @@ def test_a_training_computes_what_a_tracker_does(
     """The masks of all frames are the same, but that a tracker keeps memories in bfloat16."""
     monkeypatch.setattr("phoneward.runtime.tracker.narrow", lambda values: values)
     monkeypatch.setattr("phoneward.runtime.memory_bank.widen", lambda values: values)
-    batch = draw(Stock(pool), sampling(clips=1, objects=1, masks=masks, frames=4), (7,))
+    # more frames than the memory bank holds
+    batch = draw(Stock(pool), sampling(clips=1, objects=1, masks=masks, frames=6), (7,))
     frames = torch.from_numpy(batch.frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     truth = torch.from_numpy(batch.masks).float()
     guesses = Unroll(model, None)(batch, frames, truth, correct=False)
@@ -217,7 +235,7 @@ def test_a_training_computes_what_a_tracker_does(
         stages[spec.name] = TorchStage(module.eval(), spec)
     tracker = Tracker(stages)
     tracker.prompt(0, batch.frames[0, 0], said(batch))
-    for index in range(1, 4):
+    for index in range(1, 6):
         tracked = tracker.track(index, batch.frames[0, index])
         mine = next(g for g in guesses if g.frame == index)
         best = mine.logits[0, int(mine.ious[0].argmax())].numpy()
@@ -316,14 +334,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
 
 
 def test_the_curriculum_goes_from_easy_to_hard() -> None:
-    levels = [part.sampling.level for part in CURRICULUM]
-    assert levels == [
-        *("image", "slow", "full", "full", "full"),
-        *("image", "full", "full"),
-        *("image", "slow", "full"),
-        "full",
-    ]
-    assert [each.level for each in CURRICULUM[-1].samplings] == ["full", "image", "full", "slow"]
+    assert [part.sampling.level for part in CURRICULUM[:3]] == ["image", "slow", "full"]
     sizes = [part.sampling.size for part in CURRICULUM]
     assert sizes == sorted(sizes)
     assert sizes[-1] == NANO.image
@@ -344,9 +355,30 @@ def test_the_curriculum_goes_from_easy_to_hard() -> None:
     assert all(name in before for name, before in means if name)
     # every age that a memory bank holds is seen
     assert CURRICULUM[-1].sampling.frames > NANO.slots
-    quick = shortened(CURRICULUM, 0.01)
+
+
+def test_a_curriculum_made_short_averages_the_same_share_of_its_steps() -> None:
+    quick, half = (shortened(CURRICULUM, share) for share in (0.001, 0.5))
     assert all(part.schedule.epochs == 1 for part in quick)
-    assert plan.EPOCH > 1
+    averaged = [index for index, part in enumerate(CURRICULUM) if part.average]
+    assert averaged
+    for parts in (quick, half):
+        for index in averaged:
+            whole, short = (
+                part.average**part.schedule.epochs for part in (CURRICULUM[index], parts[index])
+            )
+            assert short == pytest.approx(whole)
+    assert shortened(CURRICULUM, 1.0) == CURRICULUM
+
+
+def test_a_feeder_that_was_killed_ends_the_training_with_a_reason() -> None:
+    with Feeder() as feeder:
+        batches = iter(Feed(feeder, (sampling(),), (0,), 2))
+        feeder.ask(sampling(), (1,))  # begins the process
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        with pytest.raises(DataError, match="clips: .*killed.*the same command goes on"):
+            next(batches)
 
 
 def test_the_feeder_ends_with_a_training_that_is_killed() -> None:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from phoneward.export.train.tam.views import Stock
 
-POINTS = 8
-"""Places for points in a training; what is corrected later takes those after the first four."""
 SHOWN = 4
+"""Points that an object is shown by, at most."""
+POINTS = SHOWN + 1
+"""Places for points in a training; the last is for a correction."""
 _JITTER = 0.08  # of a box's sides
 
 
@@ -72,15 +73,15 @@ class Batch:
 
 
 def draw(stock: Stock, how: Sampling, key: tuple[int, ...]) -> Batch:
-    """Make the batch that `key` (seed, phase, epoch, which sampling, step of it) stands for."""
-    *epoch, step = key
+    """Make the batch that `key` (seed, part, epoch, which sampling, step of it) stands for."""
+    *turn, step = key
     rng = np.random.default_rng(key)
     frames, masks, owners, prompts = [], [], [], []
     for number in range(how.clips):
         # within an epoch the places take new clips in turn, not all at once
-        made = (*epoch, number, (step + number) // how.reuse)
-        place = *epoch[-1:], number
-        pixels, ids = view(stock.clip(how, place, made), how.frames, rng)
+        made = (*turn, number, (step + number) // how.reuse)
+        held = *turn[-1:], number
+        pixels, ids = view(stock.clip(how, held, made), how.frames, rng)
         frames.append(pixels)
         for each in _chosen(followed(ids[0]), how.objects, rng):
             mask = ids == each
@@ -154,7 +155,7 @@ def inside(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.float32]:
 
 
 def place(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.float32]:
-    """A pixel of the mask, x and y; each is as likely."""
+    """The middle of a pixel of the mask, x and y; each is as likely."""
     rows, columns = np.nonzero(mask)
     chosen = int(rng.integers(len(rows)))
-    return np.array([columns[chosen], rows[chosen]], np.float32)
+    return np.array([columns[chosen] + 0.5, rows[chosen] + 0.5], np.float32)

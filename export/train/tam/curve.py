@@ -38,8 +38,9 @@ def draw(training: Training) -> Path:
         rows = read(training.folder / f"{number}-{part.name}.csv")
         steps = start + np.arange(len(rows["loss"]))
         losses.plot(steps, smooth(rows["loss"]), color="C0")
-        ious.plot(steps, smooth(rows["first_iou"]), color="C1", label=None if number else "first")
-        ious.plot(steps, smooth(rows["last_iou"]), color="C2", label=None if number else "last")
+        ious.plot(steps, smooth(rows["first_iou"]), color="C1")
+        if part.sampling.frames > 1:
+            ious.plot(steps, smooth(rows["last_iou"]), color="C2")
         for axes in (losses, ious):
             axes.axvline(start, color="0.8", linewidth=0.8)
         losses.annotate(
@@ -54,7 +55,8 @@ def draw(training: Training) -> Path:
     ious.set_ylabel("IoU, before the step")
     ious.set_xlabel("step")
     ious.set_ylim(0, 1)
-    ious.legend(title="frame", loc="lower right")
+    lines = [ious.plot([], color=color)[0] for color in ("C1", "C2")]
+    ious.legend(lines, ("first", "last"), title="frame", loc="lower right")
     file = training.folder / FILE
     figure.savefig(file, dpi=120)
     return file

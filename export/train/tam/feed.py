@@ -9,11 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from phoneward.closing import Closing
+from phoneward.errors import DataError
 from phoneward.export.train.clips import open_pool
 from phoneward.export.train.tam.batch import Batch, Sampling, draw
 from phoneward.export.train.tam.views import Stock
@@ -53,6 +55,14 @@ class Feed:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
+        """Yield them in order; raises `DataError` if the process that makes them was killed."""
+        try:
+            yield from self._made()
+        except BrokenProcessPool as error:
+            reason = "the process that makes them was killed, perhaps for want of memory"
+            raise DataError("clips", f"{reason}; the same command goes on") from error
+
+    def _made(self) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
         for step in range(self.steps):
             turn, which = divmod(step, len(self.samplings))

@@ -59,7 +59,7 @@ class Part:
 
 
 def _schedule(steps: int, rate: float, end: float) -> Schedule:
-    """From one rate to another, which is the highest of the next part."""
+    """From one rate to another; a batch of what `Sampling` says is made as one."""
     epochs = steps // EPOCH
     return Schedule(epochs=epochs, batch=1, rate=rate, decay=0.02, clip=1.0, end=end / rate)
 
@@ -157,11 +157,14 @@ CURRICULUM = (
 
 
 def shortened(curriculum: tuple[Part, ...], share: float) -> tuple[Part, ...]:
-    """The same parts for `share` of their steps, an epoch each at the least."""
-    return tuple(
-        replace(
-            part,
-            schedule=replace(part.schedule, epochs=max(1, round(share * part.schedule.epochs))),
-        )
-        for part in curriculum
-    )
+    """The same parts for `share` of their steps, an epoch each at the least.
+
+    Means over steps reach as far back in each part as they did.
+    """
+    return tuple(_for(part, max(1, round(share * part.schedule.epochs))) for part in curriculum)
+
+
+def _for(part: Part, epochs: int) -> Part:
+    schedule = replace(part.schedule, epochs=epochs)
+    average = part.average ** (part.schedule.epochs / epochs)
+    return replace(part, schedule=schedule, average=average)

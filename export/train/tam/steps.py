@@ -24,9 +24,9 @@ class Steps(Closing):
     `epoch` is the number that an epoch's batches are drawn with: an epoch that was interrupted is
     there twice, and the later one counts. `seconds` are those of the process. `first_iou` is the
     mean over the objects of the IoU on the first frame (0 to 1) of the candidate for unambiguous
-    prompts, `last_iou` that of the chosen candidate on the last frame, before a correction;
-    `presence` is the share of last frames on which it is right about whether the object is in
-    sight.
+    prompts, `last_iou` that of the chosen candidate on the last frame, before a correction (of a
+    single picture it is `first_iou`); `presence` is the share of last frames on which the model is
+    right about whether the object is in sight.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,8 @@ class Steps(Closing):
     def write(self, loss: Tensor, guesses: list[Guess], truth: Tensor) -> None:
         """Note a step."""
         first = guesses[0]
-        last = next(one for one in reversed(guesses) if not one.corrected)
+        tracked = [one for one in guesses if one.frame and not one.corrected]
+        last = tracked[-1] if tracked else first
         row = [
             time.perf_counter() - self._began,
             loss.item(),

@@ -102,6 +102,11 @@ class Unroll:
             frames: (C, T, 3, S, S), normalised.
             truth: (N, T, S, S) of 0 and 1.
             correct: click once more on the first frame, and on the last.
+
+        Returns:
+            Of the first frame two, the candidate for unambiguous prompts and those that compete,
+            and one that was corrected if asked for; then one of each frame; then one of the last
+            that was corrected, if asked for.
         """
         steps = frames.shape[1]
         encoded = self.features(frames.flatten(0, 1)).unflatten(0, (-1, steps))
@@ -150,38 +155,40 @@ class Unroll:
         guesses = self._prompted(found, sole * (1 - masked))
         masks, _, token = self.prompt.choose(found, sole * (1 - masked))
         if correct:
-            points, labels = _clicked(points, labels, masks.detach(), truth)
+            points, labels = clicked(points, labels, masks.detach(), truth)
             said = masks.detach()
             found, sole = self.prompt.candidates(
                 features, points, labels, mask, said, (on, masked, 1 - masked)
             )
-            guesses += self._prompted(found, off, 1 - masked[:, 0])
-            again, _, clicked = self.prompt.choose(found, off)
+            guesses.append(self._only(found, 1 - masked[:, 0], corrected=True))
+            again, _, renewed = self.prompt.choose(found, off)
             # a mask is not clicked
             masks = blend(as_map(masked), masks, again)
-            token = blend(masked, token, clicked)
+            token = blend(masked, token, renewed)
         masks = blend(as_map(masked), self.prompt.logits_of(mask), masks)
         masks, pointer = self.heads.finish(masks, token, on)
         self._remember(memory, features, masks, pointer, 1.0)
         return guesses
 
-    def _prompted(
-        self, found: Candidates, ambiguous: Tensor, weights: Tensor | None = None
-    ) -> list[Guess]:
+    def _prompted(self, found: Candidates, ambiguous: Tensor) -> list[Guess]:
         """The candidate for unambiguous prompts counts everywhere, the three for ambiguous ones."""
-        logits = self.heads.logits(found.kernels, found)
-        every = torch.ones(len(logits)) if weights is None else weights
-        share = ambiguous[:, 0] * every
+        share = ambiguous[:, 0]
+        three = self.heads.logits(found.kernels[:, 1:], found)
         return [
-            Guess(logits[:, :1], found.ious[:, :1], found.score, 0, every * (1 - 0.5 * share)),
-            Guess(logits[:, 1:], found.ious[:, 1:], found.score, 0, share),
+            self._only(found, 1 - 0.5 * share),
+            Guess(three, found.ious[:, 1:], found.score, 0, share),
         ]
+
+    def _only(self, found: Candidates, weights: Tensor, *, corrected: bool = False) -> Guess:
+        """The candidate for unambiguous prompts."""
+        logits = self.heads.logits(found.kernels[:, :1], found)
+        return Guess(logits, found.ious[:, :1], found.score, 0, weights, corrected)
 
     def _corrected(self, conditioned: Tensor, masks: Tensor, truth: Tensor, frame: int) -> Guess:
         """Click on an error of a tracked frame."""
         count = len(truth)
         points, labels = torch.zeros(count, 2, 2), torch.full((count, 2), -2.0)
-        points, labels = _clicked(points, labels, masks.detach(), truth, slot=0)
+        points, labels = clicked(points, labels, masks.detach(), truth, slot=0)
         on, off = torch.ones(count, 1), torch.zeros(count, 1)
         nothing = torch.zeros(count, 1, *truth.shape[1:])
         found, _ = self.prompt.candidates(
@@ -189,17 +196,14 @@ class Unroll:
         )
         # one point: the three compete
         logits = self.heads.logits(found.kernels[:, 1:], found)
-        return Guess(logits, found.ious[:, 1:], found.score, frame, _seen(truth)[:, 0], True)
+        seen = truth.amax((1, 2))
+        return Guess(logits, found.ious[:, 1:], found.score, frame, seen, corrected=True)
 
 
-def _seen(truth: Tensor) -> Tensor:
-    return truth.amax((1, 2)).unsqueeze(1)
-
-
-def _clicked(
+def clicked(
     points: Tensor, labels: Tensor, logits: Tensor, truth: Tensor, slot: int = SHOWN
 ) -> tuple[Tensor, Tensor]:
-    """Add a click where a mask is wrong, on any wrong pixel; positive where the object is."""
+    """Add a click in the middle of any pixel where a mask is wrong; positive on the object."""
     side = truth.shape[-1]
     said = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)[:, 0] > 0
     wrong = (said != (truth > 0.5)).flatten(1).float()
@@ -207,10 +211,7 @@ def _clicked(
     wrong = wrong + (wrong.sum(1, keepdim=True) == 0).float()
     chosen = torch.multinomial(wrong, 1)
     points, labels = points.clone(), labels.clone()
-    points[:, slot, 0], points[:, slot, 1] = (
-        (chosen % side)[:, 0].float(),
-        (chosen // side)[:, 0].float(),
-    )
+    points[:, slot] = torch.cat([chosen % side, chosen // side], dim=1) + 0.5
     labels[:, slot] = truth.flatten(1).gather(1, chosen)[:, 0].round()
     return points, labels
 
