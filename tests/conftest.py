@@ -50,14 +50,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Let each of the processes that share the tests, and its children, compute in one thread.
+    """Let the tests, and the processes that they start, compute in one thread.
 
-    Their small operations would wait for each other's threads ten times as long as they take. What
-    is to run in more says so itself.
+    Small operations of processes that share the cores would wait for each other's threads ten times
+    as long as they take. What is to run in more says so itself.
     """
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
     import torch
 
     torch.set_num_threads(1)

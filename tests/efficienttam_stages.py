@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,17 +22,6 @@ from phoneward.spec import TensorSpec
 from tests.efficienttam_recipe import fill
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small operators are many times slower in threads that wait for a busy core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class TorchStage:
         for spec in self.inputs:
             spec.check(tensors[spec.name])
         given = [torch.from_numpy(np.array(tensors[spec.name])) for spec in self.inputs]
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode():
             results = self.module(*given)
         results = results if isinstance(results, tuple) else (results,)
         named = {s.name: r.numpy() for s, r in zip(self.outputs, results, strict=True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from phoneward.names import Precision
 from phoneward.quiet import noise_to
 from phoneward.runtime.engines.mil.modules import plain
 from phoneward.runtime.engines.mil.precision import OVERFLOW
-from phoneward.runtime.engines.mil.threads import torch_threads
 from tests.blame_models import (
     Attention,
     BicubicByMatmul,
@@ -41,13 +40,6 @@ from tests.blame_models import (
 
 SQUARE = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
 IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small ops gain nothing by threads, and lose much where others use the cores."""
-    with torch_threads(1):
-        yield
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from phoneward.names import Precision
 from phoneward.quiet import noise_to
 from phoneward.runtime.engines import open_session
 from phoneward.runtime.parity import compare
-from tests.efficienttam_stages import TorchStage, one_thread
+from tests.efficienttam_stages import TorchStage
 
 if TYPE_CHECKING:
     from phoneward.export.models.family import Examples
@@ -128,8 +128,7 @@ def test_a_package_is_what_the_contract_says(
 def examples() -> Mapping[str, Examples]:
     card, family = find(VARIANT)
     modules = {name: stage.module for name, stage in random_stages().items()}
-    with one_thread():
-        return family.examples(card, modules)
+    return family.examples(card, modules)
 
 
 @pytest.mark.parametrize("target", EACH_TARGET)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +32,11 @@ from phoneward.export.request import keep_in_float, make_request
 from phoneward.names import ParityStatus, Precision
 from phoneward.quiet import noise_to
 from phoneward.runtime.engines.mil.program import Program
-from phoneward.runtime.engines.mil.threads import torch_threads
 from phoneward.runtime.parity import Reference, check_artifact
 from phoneward.spec import TensorSpec
 from tests.blame_models import Attention, Loud
 
 HALF = Recipe("coreml", Precision.FP16, "iOS17")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with torch_threads(1):
-        yield
 
 
 def stage_of(*shape: int) -> Stage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,9 @@ from phoneward.runtime.engines.mil.precision import (
     precision_of,
 )
 from phoneward.runtime.engines.mil.program import Program
-from phoneward.runtime.engines.mil.threads import torch_threads
 from tests.blame_models import package
 
 X = np.linspace(0.5, 2.0, 64, dtype=np.float32).reshape(1, 64)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with torch_threads(1):
-        yield
 
 
 def walked(body: Callable[[Any], Any], folder: Path, *samples: Any) -> PrecisionReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import get_args
 
 import pytest
@@ -16,18 +15,11 @@ from phoneward.export.models.efficienttam.specs import stages as specs
 from phoneward.export.models.efficienttam.stages import Encode, Memorize, Prompt, Propagate
 from phoneward.export.models.efficienttam.variants import NANO, Pooling, Variant
 from phoneward.export.rewrites import apply_all
-from tests.efficienttam_stages import one_thread
 
 FOLDED = ("tam_windows", "tam_memory", "tam_memory_encoder")
 ALL = (*FOLDED, "linear_norm")
 POOLINGS = (None, *get_args(Pooling))
 CLOSE = 2e-5
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 def model_of(variant: Variant) -> EfficientTAM:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,9 @@ from phoneward.export.blame.rebuild import Rebuilt
 from phoneward.export.pipeline import export_bundle
 from phoneward.export.request import keep_in_float, make_request
 from phoneward.names import Precision
-from phoneward.runtime.engines.mil.threads import torch_threads
 from tests.blame_models import tamper
 
 MODEL = "mobilevit_xxs"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +28,7 @@ def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A hybrid with random weights as Core ML in half precision, one op of it in single."""
     request = make_request(MODEL, "random", (), ["coreml"], [Precision.FP16])
     request = keep_in_float(request, ["softmax_4"])
-    with torch_threads(1):
-        return export_bundle(request, tmp_path_factory.mktemp("hybrid") / "bundle")
+    return export_bundle(request, tmp_path_factory.mktemp("hybrid") / "bundle")
 
 
 @pytest.fixture
