@@ -21,7 +21,8 @@ How it was trained, and what it fails at: [its model card](../efficienttam-nano.
 ## On clips that no training saw
 
 Generated clips of 24 frames ([clips.md](../clips.md)), judged as DAVIS judges
-([evaluate.md](../evaluate.md)); means over objects, in per cent.
+([evaluate.md](../evaluate.md)); means over objects, in per cent. Choices were made on some of them
+while the model was developed: no training saw their pictures, but they are no untouched test.
 
 {judged}
 `copy` leaves the first mask where it is, `flow` moves it by optical flow, `template` to where its
