@@ -25,7 +25,7 @@ ONE_A_FAMILY = (
 )
 # every family in one format or more, every format for one family or more; the rest is in the matrix
 ALWAYS = {
-    "coreml": ("efficientformer_l1", "efficientformerv2_s0", "mobilevit_xxs"),
+    "coreml": ("efficientformer_l1", "mobilevit_xxs"),
     "onnx": ("efficientformerv2_s0", "mobilevitv2_050", "mobilenetv3_small_100"),
     "executorch": ("efficientnet_lite0",),
     "tflite": ("efficientnet_lite0",),
