@@ -157,7 +157,7 @@ class Unroll:
         if correct:
             points, labels = clicked(points, labels, masks.detach(), truth)
             said = masks.detach()
-            found, sole = self.prompt.candidates(
+            found, _ = self.prompt.candidates(
                 features, points, labels, mask, said, (on, masked, 1 - masked)
             )
             guesses.append(self._only(found, 1 - masked[:, 0], corrected=True))
