@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # two processes share the cores: PyTorch's idle threads must sleep, not spin (encode by the engine
 # mil with two threads beside another process: 1.3 s, so 0.4 s)
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile --durations=0 --durations-min=1.5
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile --durations=30
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-all lint bench bench-predict bench-cbnet bench-nano matrix clean
