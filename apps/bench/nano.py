@@ -121,7 +121,7 @@ class Bench:
 
     def follow(self, number: int, kind: Kind) -> None:
         """Let a process follow the clip's object once, if it could so far."""
-        if any((one.format, one.precision) == kind for one in self.refused):
+        if self._refusal(kind):
             return
         job = FollowJob(
             bundle=str(self.bundles[kind].path) if kind in self.bundles else None,
@@ -143,12 +143,11 @@ class Bench:
         Raises:
             ChildError: that is not PyTorch and one more.
         """
-        for one in self.refused:
-            if (one.format, one.precision) == _REFERENCE:
-                raise ChildError(f"PyTorch cannot follow the clip: {one.error}")
+        if refused := self._refusal(_REFERENCE):
+            raise ChildError(f"PyTorch cannot follow the clip: {refused.error}")
         if len(self.runs) < 2:
             raise ChildError("no set of artifacts can follow the clip")
-        return [self.row(_REFERENCE), *(self.row(kind) for kind in self.runs if kind != _REFERENCE)]
+        return [self.row(kind) for kind in self.runs]
 
     def row(self, kind: Kind) -> ClipRow:
         """Return what came of a set: its times, and its agreement with PyTorch."""
@@ -197,6 +196,9 @@ class Bench:
 
     def _evaluation(self, prompt: PromptKind) -> Path:
         return self.work / f"evaluation-{prompt.value}"
+
+    def _refusal(self, kind: Kind) -> Refused | None:
+        return next((one for one in self.refused if (one.format, one.precision) == kind), None)
 
     def _refuse(self, kind: Kind, error: PhonewardError) -> None:
         self.runs.pop(kind, None)
