@@ -251,7 +251,7 @@ with open_session(engine, path, inputs, outputs, threads) as session:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.matrix), 4])
 def test_threads_are_honoured(engine: str, sample: Sample, threads: int) -> None:
     """A pool of n threads is the caller's and n - 1 of its own, in a process of its own."""
     specs = [
