@@ -59,7 +59,7 @@ class Part:
 
 
 def _schedule(steps: int, rate: float, end: float) -> Schedule:
-    """From one rate to another; a batch of what `Sampling` says is made as one."""
+    """From one rate to another; how much a step sees is up to `Sampling`."""
     epochs = steps // EPOCH
     return Schedule(epochs=epochs, batch=1, rate=rate, decay=0.02, clip=1.0, end=end / rate)
 
