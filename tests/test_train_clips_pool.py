@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,29 @@ def test_the_users_pictures_are_used(tmp_path: Path) -> None:
     assert generate(pool, ClipRecipe(64, 2), 0).objects >= 1
     shapes = [pool.pick(PHOTO, rng).shape for _ in range(40)]
     assert 10 < shapes.count((90, 120, 3)) < 30
+
+
+def test_few_pictures_look_alike(tmp_path: Path) -> None:
+    """A few photographs, what is cut from those and no others, and what has no photograph."""
+    cutout(tmp_path / "cutout.png")
+    for number in range(3):
+        photo(tmp_path / f"{number}.jpg")
+    pool = open_pool("train", [tmp_path], system=False)
+    seen = set()
+    for seed in range(12):
+        few = pool.few(np.random.default_rng(seed))
+        photographs = {name for name in few.names() if not name.startswith("train-texture")}
+        assert few.count(PHOTO) == len(photographs) == 6
+        assert few.count(TEXTURE) == pool.count(TEXTURE)
+        assert few.count(CUTOUT) == 0
+        assert few.names() == pool.few(np.random.default_rng(seed)).names()
+        seen |= photographs
+        same = pickle.loads(pickle.dumps(few))
+        assert generate(few, ClipRecipe(64, 2), seed).frames.tobytes() == (
+            generate(same, ClipRecipe(64, 2), seed).frames.tobytes()
+        )
+    assert len(seen) == pool.count(PHOTO) == 12
+    assert len(pool.names()) == 12 + 1 + pool.count(TEXTURE)  # it is as it was
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from phoneward.export.train.clips import LEAST_SHARE, Clip, Pool, open_pool
+from phoneward.export.train.clips import LEAST_SHARE, Clip, ClipRecipe, Pool, open_pool
+from phoneward.export.train.clips.sources import PHOTO
 from phoneward.export.train.tam.batch import Sampling, draw
+from phoneward.export.train.tam.colours import recoloured
 from phoneward.export.train.tam.views import Stock, followed, view
 
 SIDE, FRAMES = 64, 9
@@ -103,3 +105,56 @@ def test_a_clip_serves_several_steps_and_looks_different_each_time(
     # a training that goes on in the middle sees the same
     again = draw(Stock(pool), how, (0, 0, 5))
     np.testing.assert_array_equal(again.frames, batches[5].frames)
+
+
+@pytest.mark.parametrize(("share", "photographs"), [(0.0, {8}), (1.0, {6}), (0.5, {6, 8})])
+def test_clips_of_things_that_look_alike(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, share: float, photographs: set[int]
+) -> None:
+    from phoneward.export.train.tam import views
+
+    counts = set()
+
+    def count(given: Pool, recipe: ClipRecipe, seed: int) -> Clip:
+        counts.add(given.count(PHOTO))
+        return counting()
+
+    monkeypatch.setattr(views, "generate", count)
+    how = Sampling("slow", SIDE, 2, clips=16, objects=1, alike=share)
+    draw(Stock(pool), how, (0, 0, 0))
+    assert counts == photographs
+
+
+def test_other_colours_are_the_same_in_all_frames() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)
+    gray = paler = other = 0
+    for seed in range(200):
+        found = recoloured(frames, np.random.default_rng(seed))
+        assert found.shape == frames.shape
+        assert found.dtype == np.uint8
+        one = recoloured(frames[1:2], np.random.default_rng(seed))
+        np.testing.assert_array_equal(found[1:2], one)
+        # what is white, gray or black stays so
+        neutral = np.full((1, 2, 2, 3), 100, np.uint8)
+        assert np.abs(recoloured(neutral, np.random.default_rng(seed)) - 100.0).max() <= 1
+        spread, before = (np.ptp(each.astype(int), axis=3).mean() for each in (found, frames))
+        assert spread <= before + 1
+        gray += spread < 1
+        paler += 1 < spread < 0.95 * before
+        order = found.astype(int).reshape(-1, 3).T @ frames.reshape(-1, 3).astype(int)
+        other += bool((order.argmax(1) != np.arange(3)).any()) and spread > 0.3 * before
+    assert 60 < gray < 110
+    assert 60 < paler < 140
+    assert other > 20
+
+
+def test_views_are_recoloured_as_often_as_asked_for(pool: Pool) -> None:
+    how = Sampling("slow", SIDE, 2, clips=24, objects=1)
+    shares = []
+    for recolour in (0.0, 0.5, 1.0):
+        batch = draw(Stock(pool), replace(how, recolour=recolour), (0, 0, 0))
+        spreads = np.ptp(batch.frames.astype(int), axis=4).mean((1, 2, 3))
+        shares.append(float((spreads == 0).mean()))
+    # of these 0.4 are gray, beside pictures that were
+    assert shares[0] < shares[1] < shares[2]
+    assert shares[2] - shares[0] > 0.2

@@ -32,27 +32,36 @@ _TEXTURES = {"train": (160, 1), "held-out": (60, 2)}
 _PACKAGED = "packaged"
 _OWN = "own-"
 _OWN_SHARE = 0.5
+_FEW = 6
 
 
 class Pool:
     """Pictures by group: `photo` and `texture` are RGB, the others RGBA and cut out.
 
-    A pool is a name for folders of the cache: it is opened anew from there after pickling.
+    A pool is a name for folders of the cache: it is opened anew from there after pickling. Where
+    `photographs` are named it has those alone, what is cut from them, and the textures.
     """
 
-    def __init__(self, split: str, places: Sequence[Path]) -> None:
-        self.split, self.places = split, tuple(places)
+    def __init__(
+        self, split: str, places: Sequence[Path], photographs: frozenset[str] | None = None
+    ) -> None:
+        self.split, self.places, self.photographs = split, tuple(places), photographs
         self._entries: list[tuple[Kept, Pixels]] = []
         for place in self.places:
             index, pixels = kept(place)
-            self._entries += [(entry, pixels) for entry in index]
+            self._entries += [(entry, pixels) for entry in index if self._has(entry)]
         self._groups: dict[str, list[int]] = {}
         for number, (entry, _) in enumerate(self._entries):
             self._groups.setdefault(entry.group, []).append(number)
 
-    def __reduce__(self) -> tuple[type[Pool], tuple[str, tuple[Path, ...]]]:
-        """Pickle as the places alone."""
-        return Pool, (self.split, self.places)
+    def __reduce__(self) -> tuple[type[Pool], tuple[str, tuple[Path, ...], frozenset[str] | None]]:
+        """Pickle as the places and the names of photographs alone."""
+        return Pool, (self.split, self.places, self.photographs)
+
+    def _has(self, entry: Kept) -> bool:
+        if self.photographs is None or entry.group == TEXTURE:
+            return True
+        return entry.name in self.photographs
 
     @property
     def digest(self) -> str:
@@ -67,6 +76,19 @@ class Pool:
     def names(self) -> set[str]:
         """Return the files that the pictures come from, and the names of the textures."""
         return {entry.name for entry, _ in self._entries}
+
+    def few(self, rng: np.random.Generator) -> Pool:
+        """Draw a pool of six of the photographs, what is cut from those, and all textures.
+
+        What is made from it looks like its ground, and like what else is in sight.
+        """
+        photographs = [
+            self._entries[number][0].name
+            for group in (PHOTO, _OWN + PHOTO)
+            for number in self._groups.get(group, ())
+        ]
+        chosen = rng.choice(len(photographs), min(_FEW, len(photographs)), replace=False)
+        return Pool(self.split, self.places, frozenset(photographs[number] for number in chosen))
 
     def pick(self, group: str, rng: np.random.Generator) -> Pixels:
         """Draw a picture (H, W, 3 or 4) of a group; half of them are the user's if there are any.

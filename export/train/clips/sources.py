@@ -57,6 +57,7 @@ _EVERY_CLIPART = 4
 _WALLPAPERS = (
     ("/usr/share/backgrounds/gnome", "*-l.webp"),
     ("/usr/share/backgrounds/mate/nature", "*.jpg"),
+    ("/usr/share/backgrounds", "*_by_*.jpg"),  # Lomiri's
 )
 _KDE = Path("/usr/share/wallpapers")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phoneward.export.train.tam.colours import recoloured
 from phoneward.export.train.tam.views import followed, view
 from phoneward.runtime.prompt_tensors import BOTTOM_RIGHT, TOP_LEFT, UNUSED
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from phoneward.export.train.tam.views import Stock
+    from phoneward.export.train.tam.colours import recoloured
+from phoneward.export.train.tam.views import Stock
 
 SHOWN = 4
 """Points that an object is shown by, at most."""
@@ -39,6 +41,9 @@ class Sampling:
         masks: share of the samples that are shown by a mask; of the rest a third are boxes.
         stride: at most this many frames of the generated clip are one step of the sample.
         reuse: at most so many steps of an epoch see a generated clip, each another view of it.
+        alike: share of the clips whose things are made of few photographs, those of the ground
+            among them, and thus look alike.
+        recolour: share of the views that are gray, paler, or of other colours.
     """
 
     level: str
@@ -49,6 +54,8 @@ class Sampling:
     masks: float = 0.5
     stride: int = 1
     reuse: int = 1
+    alike: float = 0.0
+    recolour: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +89,8 @@ def draw(stock: Stock, how: Sampling, key: tuple[int, ...]) -> Batch:
         made = (*turn, number, (step + number) // how.reuse)
         held = *turn[-1:], number
         pixels, ids = view(stock.clip(how, held, made), how.frames, rng)
+        if how.recolour and rng.random() < how.recolour:
+            pixels = recoloured(pixels, rng)
         frames.append(pixels)
         for each in _chosen(followed(ids[0]), how.objects, rng):
             mask = ids == each

@@ -38,8 +38,10 @@ class Stock:
         if place not in self._clips or self._clips[place][0] != wanted:
             length = 1 + (how.frames - 1) * how.stride
             recipe = ClipRecipe(size=how.size, frames=length, level=how.level)
-            seed = int(np.random.default_rng(key).integers(2**31))
-            self._clips[place] = wanted, generate(self._pool, recipe, seed)
+            rng = np.random.default_rng(key)
+            seed = int(rng.integers(2**31))
+            pool = self._pool.few(rng) if rng.random() < how.alike else self._pool
+            self._clips[place] = wanted, generate(pool, recipe, seed)
         return self._clips[place][1]
 
 
