@@ -26,14 +26,16 @@ from phoneward.export.train.tam.run import Training, run
 
 SIDE = 64
 TINY = (
-    Part("one", Sampling("still", SIDE, 1, clips=1, objects=1), Schedule(2, 1, 1e-3, clip=1.0)),
+    Part("one", (Sampling("still", SIDE, 1, clips=1, objects=1),), Schedule(2, 1, 1e-3, clip=1.0)),
     Part(
         "two",
-        Sampling("slow", SIDE, 2, clips=1, objects=1),
+        (
+            Sampling("slow", SIDE, 2, clips=1, objects=1, alike=1.0, recolour=1.0),
+            Sampling("image", SIDE, 1, clips=2, objects=1),
+        ),
         Schedule(1, 1, 1e-3, clip=1.0),
         weights=LossWeights(focal=10.0, outline=0.5),
         mean_with="one",
-        others=(Sampling("image", SIDE, 1, clips=2, objects=1),),
         average=0.5,
     ),
 )
@@ -89,7 +91,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
 
 
 def test_the_curriculum_goes_from_easy_to_hard() -> None:
-    levels = [part.sampling.level for part in CURRICULUM]
+    levels = [part.samplings[0].level for part in CURRICULUM]
     assert levels == [
         *("image", "slow", "full", "full", "full"),
         *("image", "full", "full"),
@@ -97,18 +99,14 @@ def test_the_curriculum_goes_from_easy_to_hard() -> None:
         "full",
     ]
     assert [each.level for each in CURRICULUM[-1].samplings] == ["full", "image", "full", "slow"]
-    sizes = [part.sampling.size for part in CURRICULUM]
+    sizes = [part.size for part in CURRICULUM]
     assert sizes == sorted(sizes)
     assert sizes[-1] == NANO.image
     # first without the trunk, then with it; outlines last
     kinds = [(part.trunk, part.weights.outline) for part in CURRICULUM]
     assert (kinds[0], kinds) == ((0, 0), sorted(kinds))
     for kind in set(kinds):
-        frames = [
-            part.sampling.frames
-            for part in CURRICULUM
-            if (part.trunk, part.weights.outline) == kind
-        ]
+        frames = [part.frames for part in CURRICULUM if (part.trunk, part.weights.outline) == kind]
         assert frames == sorted(frames)
     # what is averaged with was trained before
     names = [part.name for part in CURRICULUM]
@@ -116,7 +114,14 @@ def test_the_curriculum_goes_from_easy_to_hard() -> None:
     means = [(part.mean_with, names[:number]) for number, part in enumerate(CURRICULUM)]
     assert all(name in before for name, before in means if name)
     # every age that a memory bank holds is seen
-    assert CURRICULUM[-1].sampling.frames > NANO.slots
+    assert CURRICULUM[-1].frames > NANO.slots
+
+
+def test_the_curve_is_of_the_longest_clips_alone() -> None:
+    mixed = next(part for part in CURRICULUM if part.name == "mixed")
+    steps = np.arange(8.0)
+    assert curve.of_the_longest(mixed, steps).tolist() == [True, False] * 4
+    assert curve.of_the_longest(CURRICULUM[0], steps).all()
 
 
 def test_a_curriculum_made_short_averages_the_same_share_of_its_steps() -> None:

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         machine=this_machine(),
         date=datetime.now(timezone.utc).date().isoformat(),
         command=quoted_command(_MODULE, arguments),
-        side=CURRICULUM[0].sampling.size,
+        side=CURRICULUM[0].size,
         rows=tuple(rows),
     )
     write_page(options.output, render(results), results)

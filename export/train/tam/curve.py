@@ -15,6 +15,7 @@ from phoneward.export.train.tam.steps import COLUMNS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from phoneward.export.train.tam.plan import Part
     from phoneward.export.train.tam.run import Training
 
 FILE = "curve.png"
@@ -38,13 +39,14 @@ def draw(training: Training) -> Path:
         rows = read(training.folder / f"{number}-{part.name}.csv")
         steps = start + np.arange(len(rows["loss"]))
         losses.plot(steps, smooth(rows["loss"]), color="C0")
-        ious.plot(steps, smooth(rows["first_iou"]), color="C1")
-        if part.sampling.frames > 1:
-            ious.plot(steps, smooth(rows["last_iou"]), color="C2")
+        longest = of_the_longest(part, rows["step"])
+        ious.plot(steps[longest], smooth(rows["first_iou"][longest]), color="C1")
+        if part.frames > 1:
+            ious.plot(steps[longest], smooth(rows["last_iou"][longest]), color="C2")
         for axes in (losses, ious):
             axes.axvline(start, color="0.8", linewidth=0.8)
         losses.annotate(
-            f"{part.name}, {part.sampling.size} px, {part.sampling.frames} fr.",
+            f"{part.name}, {part.size} px, {part.frames} fr.",
             (start, 1.03),
             xycoords=("data", "axes fraction"),
             rotation=35,
@@ -80,6 +82,13 @@ def read(path: Path) -> dict[str, NDArray[np.float64]]:
                 rows[row[0], row[1]] = [float(value) for value in row]
     table = np.array(list(rows.values())).reshape(-1, len(COLUMNS))
     return dict(zip(COLUMNS, table.T, strict=True))
+
+
+def of_the_longest(part: Part, steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which steps of an epoch saw the longest clips; the last frame of others is nearer."""
+    lengths = np.array([each.frames for each in part.samplings])
+    found: NDArray[np.bool_] = lengths[steps.astype(int) % len(lengths)] == part.frames
+    return found
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -140,9 +140,8 @@ def _begun(training: Training) -> EfficientTAM:
 
 def _train(model: EfficientTAM, part: Part, course: _Course) -> EfficientTAM:
     training, number = course.training, course.number
-    longest = max(each.frames for each in part.samplings)
-    remembered = max(1, min(training.variant.slots, longest - 1))
-    model = _sized(model, part.sampling.size, remembered)
+    remembered = max(1, min(training.variant.slots, part.frames - 1))
+    model = _sized(model, part.size, remembered)
     name = f"{number}-{part.name}"
     checkpoint = Checkpoint(training.folder / f"{name}.pt", f"{part} seed {training.seed}")
 
