@@ -68,6 +68,11 @@ def _schedule(steps: int, rate: float, end: float) -> Schedule:
     return Schedule(epochs=epochs, batch=1, rate=rate, decay=0.02, clip=1.0, end=end / rate)
 
 
+def _alike(sampling: Sampling) -> Sampling:
+    """Let things look alike, in any colour."""
+    return replace(sampling, alike=0.6, recolour=0.5)
+
+
 CURRICULUM = (
     Part(
         "image",
@@ -150,6 +155,15 @@ CURRICULUM = (
         trunk=0.3,
         weights=_OUTLINED,
         mean_with="last",
+        average=0.995,
+    ),
+    # the same of things that look alike and in any colour: such clips had been followed worst
+    Part(
+        "alike",
+        tuple(map(_alike, (_CLIPS, _PICTURES, _CLIPS, replace(_SLOW, masks=0.4)))),
+        _schedule(2000, 8e-4, 2e-5),
+        trunk=0.3,
+        weights=_OUTLINED,
         average=0.995,
     ),
 )
