@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from phoneward.export.train.tam.colours import recoloured
-from phoneward.export.train.tam.views import Stock
+    from phoneward.export.train.tam.views import Stock
 
 SHOWN = 4
 """Points that an object is shown by, at most."""
