@@ -82,13 +82,9 @@ class Pool:
 
         What is made from it looks like its ground, and like what else is in sight.
         """
-        photographs = [
-            self._entries[number][0].name
-            for group in (PHOTO, _OWN + PHOTO)
-            for number in self._groups.get(group, ())
-        ]
-        chosen = rng.choice(len(photographs), min(_FEW, len(photographs)), replace=False)
-        return Pool(self.split, self.places, frozenset(photographs[number] for number in chosen))
+        names = [one.name for one, _ in self._entries if one.group.removeprefix(_OWN) == PHOTO]
+        chosen = rng.choice(names, min(_FEW, len(names)), replace=False)
+        return Pool(self.split, self.places, frozenset(chosen.tolist()))
 
     def pick(self, group: str, rng: np.random.Generator) -> Pixels:
         """Draw a picture (H, W, 3 or 4) of a group; half of them are the user's if there are any.
