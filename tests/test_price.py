@@ -13,8 +13,12 @@ import pytest
 from phoneward.apps.cli.artifacts import price_line
 from phoneward.bundle import Artifact, Bundle, Parity, Price
 from phoneward.export import price as price_module
+from phoneward.export.kernels.names import kernels_of_stage
+from phoneward.export.models import find
 from phoneward.export.price import Side, price_of
+from phoneward.export.recipe import Recipe
 from phoneward.names import ParityStatus, Precision
+from phoneward.profiles.bundle_kernels import stages_in
 from phoneward.runtime.parity import Reference
 
 LOGITS = np.linspace(-1, 1, 3 * 16, dtype=np.float32).reshape(3, 4, 4)
@@ -115,6 +119,16 @@ def test_an_export_with_knobs_says_what_they_cost_and_gain(tam_bundle: Bundle) -
     assert price.milliseconds > 0
     assert price.baseline_milliseconds > 0
     assert not list(tam_bundle.path.glob("baseline*"))
+
+
+def test_fewer_slots_are_less_work(tam_bundle: Bundle) -> None:
+    """A bank of two frames instead of seven: two thirds of the keys."""
+    card, _ = find("efficienttam_nano")
+    whole = kernels_of_stage(card, "propagate", Recipe("onnx"))
+    stages = {each.stage: each for each in stages_in(tam_bundle, "onnx", Precision.FP32)}
+    turned = stages["propagate"]
+    work, baseline = (sum(kernel.macs for kernel in each.kernels) for each in (turned, whole))
+    assert 0 < work < 0.8 * baseline
 
 
 def test_the_host_is_told_what_the_bank_is(tam_bundle: Bundle) -> None:
